@@ -1,4 +1,4 @@
-"""Settings that every test shares: Hypothesis profiles, markers by folder, and the line about the peers."""
+"""Settings that every test shares: Hypothesis profiles, markers by folder, the line on peers."""
 
 import importlib.metadata
 import importlib.util
@@ -60,7 +60,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if hasattr(session.config, "workerinput"):  # a worker of pytest-xdist sees only its share
         return
     count = session.config.pluginmanager.get_plugin("minigrad-peer-count")
-    if os.environ.get("MINIGRAD_REQUIRE_PEERS") == "1" and count.ran == 0 and not session.exitstatus:
+    required = os.environ.get("MINIGRAD_REQUIRE_PEERS") == "1"
+    if required and count.ran == 0 and not session.exitstatus:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 

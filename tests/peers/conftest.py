@@ -3,7 +3,8 @@
 import importlib.util
 import sys
 
-# Test files here import torch at their top: without it they are not collected, and one line at the end says so.
+# Test files here import torch at their top: without it they are not collected, and one line at the
+# end says so.
 collect_ignore_glob = [] if importlib.util.find_spec("torch") else ["test_*.py"]
 
 # torch forgets operators once the library that declared them is gone.
@@ -13,8 +14,8 @@ _declared = []
 def declare_torchvision_operators() -> None:
     """Let torchvision import beside a torch build that its compiled operators were not made for.
 
-    torchvision registers shape rules for `nms` at import, and fails if its own library, which declares the
-    operator, could not be loaded. The models need neither; declaring them is enough.
+    torchvision registers shape rules for `nms` at import, and fails if its own library, which
+    declares the operator, could not be loaded. The models need neither; declaring it is enough.
     """
     import torch
 
