@@ -1,0 +1,1 @@
+"""A reverse-mode autograd engine, from one scalar gate to tensors and derivatives of any order."""

@@ -1,0 +1,558 @@
+"""Operations, the nodes that they leave behind, and the backward walk over those nodes.
+
+This file knows neither NumPy nor `Tensor`: it is the chain rule on any kind of value.  Start here.
+
+An `Op` says how to compute a value and, for each input, one *rule*: the gradient that flows back
+along that edge.  Applying an op to variables records a `Node`.  `walk` visits the nodes from the
+output to the leaves and adds up, for each node, what flows into it.  In the words of the
+lectures: a gate receives the *gate gradient* df/dq, multiplies it by its *local gradient* dq/dx,
+and hands the product, the *contribution*, to its input.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+from collections.abc import Callable, Iterable, Sequence
+from itertools import count
+from operator import attrgetter
+from threading import get_ident
+from typing import Any
+
+__all__ = ["GraphError", "Node", "Op", "Variable", "enable_grad", "is_recording", "no_grad", "op"]
+
+next_seq = count(1).__next__
+"""The creation number of the next node.  Inputs are older than what is computed from them, so
+descending creation number is a topological order and no search for one is needed."""
+
+_creation_number = attrgetter("seq")
+
+
+class GraphError(RuntimeError):
+    """A graph was asked for something that it cannot give: freed, stale, or nothing to do."""
+
+
+# --- recording -----------------------------------------------------------------------------------
+
+paused: set[int] = set()
+"""Identifiers of the threads that record nothing now.  Empty nearly always, which is the one
+thing that the fast path asks."""
+
+
+def is_recording() -> bool:
+    """Whether operations of this thread are recorded on the graph."""
+    return not paused or get_ident() not in paused
+
+
+class _Recording:
+    """Switches recording for one thread: a context manager and a decorator."""
+
+    _paused: bool
+
+    def __init__(self) -> None:
+        self._before: list[bool] = []
+
+    def __enter__(self) -> None:
+        ident = get_ident()
+        self._before.append(ident in paused)
+        (paused.add if self._paused else paused.discard)(ident)
+
+    def __exit__(self, *exc_info: object) -> None:
+        (paused.add if self._before.pop() else paused.discard)(get_ident())
+
+    def __call__(self, function: Callable) -> Callable:
+        """Decorate a function or a generator function: its own body runs inside the context."""
+        mode = type(self)
+        if inspect.isgeneratorfunction(function):
+
+            @functools.wraps(function)
+            def generator(*args: Any, **kwargs: Any) -> Any:
+                # Recording is switched only while the body runs, never while it is suspended.
+                body = function(*args, **kwargs)
+                resume: Callable[[], Any] = functools.partial(next, body)
+                while True:
+                    try:
+                        with mode():
+                            value = resume()
+                    except StopIteration as stop:
+                        return stop.value
+                    try:
+                        sent = yield value
+                    except GeneratorExit:
+                        with mode():
+                            body.close()
+                        raise
+                    except BaseException as error:
+                        resume = functools.partial(body.throw, error)
+                    else:
+                        resume = functools.partial(body.send, sent)
+
+            return generator
+
+        @functools.wraps(function)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            with mode():
+                return function(*args, **kwargs)
+
+        return wrapper
+
+
+class no_grad(_Recording):  # noqa: N801 - a context manager, named like a function
+    """Record nothing: inside, results require no gradient and keep nothing alive.
+
+    A context manager and a decorator, also of generators.  It holds for the current thread only
+    and ends when an exception flies.
+
+    >>> import minigrad
+    >>> x = minigrad.scalar(3.0)
+    >>> with minigrad.no_grad():
+    ...     (x * x).requires_grad
+    False
+    """
+
+    _paused = True
+
+
+class enable_grad(_Recording):  # noqa: N801 - a context manager, named like a function
+    """Record again inside `no_grad`; a context manager and a decorator."""
+
+    _paused = False
+
+
+# --- variables and nodes -------------------------------------------------------------------------
+
+
+class Variable:
+    """What an op can be applied to with a record: `Scalar` and `Tensor`."""
+
+    __slots__ = ()
+    _data: Any
+
+    @classmethod
+    def apply(cls, op: Op, args: tuple, params: dict) -> Any:
+        """Compute `op` on `args` and record it."""
+        raise NotImplementedError  # each kind of variable has its own
+
+
+class Node:
+    """One application of an op: where its inputs came from, and what its rules need.
+
+    A node never refers to its own output, and nothing refers to the nodes that come after it, so
+    there are no reference cycles: a graph is freed as soon as its last output is.
+
+    Attributes:
+        op: the operation; None for a leaf.
+        inputs: one entry an argument: its node, or the plain value of a Python constant.
+        needs: one bool an argument: whether a gradient flows along that edge.
+        params: the op's static parameters.
+        seq: the creation number.
+        requires_grad: whether a gradient reaches this node at all.
+        name: what the user calls it.
+        hooks: functions of this node's whole gradient, called by the walk.
+    """
+
+    __slots__ = ()
+    op: Op | None
+    inputs: tuple
+    needs: tuple[bool, ...]
+    params: dict[str, Any]
+    seq: int
+    requires_grad: bool
+    name: str | None
+    hooks: list[Callable] | None
+    keeps_grad: bool
+    """Whether the gradient is to stay readable: at leaves, and where the user asked for it."""
+
+    def pull(self, g: Any, needs: tuple[bool, ...], record: bool) -> Sequence:
+        """Contributions to the inputs, given this node's gradient: one an argument, or None."""
+        raise NotImplementedError  # each kind of node has its own
+
+    def merge(self, total: Any, contribution: Any, owned: set[Node]) -> Any:
+        """This node's gradient so far, with one more contribution.
+
+        `total` is None at first.  `owned` holds the nodes whose total is a buffer of the walk's
+        own: only such a buffer may be written in place.
+        """
+        raise NotImplementedError
+
+    def receive(self, g: Any, record: bool, owned: bool) -> None:
+        """Keep the finished gradient where the user can read it (leaves; others on request)."""
+
+    def release(self) -> None:
+        """Forget what only the rules needed."""
+
+
+# --- ops -----------------------------------------------------------------------------------------
+
+
+class Saved:
+    """What a node kept for its rules, by name: `saved.x`, `saved.y`, `saved.axis`."""
+
+    def __init__(self, **values: Any) -> None:
+        self.__dict__.update(values)
+
+
+class Op:
+    """A named operation: its forward computation and how gradients flow back through it.
+
+    Most ops are made by the short form, `op`.  This is the full form, for several outputs and for
+    backward passes that share work between their results.
+
+    Args:
+        name: shown in pictures and messages.
+        forward: computes on raw arrays; positional arguments are the op's inputs, keywords its
+            static parameters.  With several outputs it returns a tuple.
+        inputs: names of the inputs; a last name that starts with `*` takes any number.
+        backward: `backward(saved, g, needs) -> gradients`, one an input (None where `needs` is
+            False), in differentiable ops.  With several outputs `g` is a tuple, with None for an
+            output that received nothing.
+        saves: names of inputs and outputs to keep.  A name that ends in `_shape` costs nothing:
+            write `x_shape` to have the shape of `x`.
+        outputs: names of the outputs.
+        differentiable: which outputs carry gradient; all by default.
+        scalar: computes on Python floats; None where the op has no meaning on one number.
+        like: for a fused op, the plain composition that it equals.  It is specification, test
+            oracle, and the derivative under `create_graph`; every input is then saved.
+        gate: "elementwise" where a zero gate gradient must give a zero contribution although the
+            local gradient may be infinite or NaN there; "selects" where the op closes gates
+            (`where`, `maximum`, indexing, ...); None elsewhere.
+        view: whether the output may share memory with the first input.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        forward: Callable,
+        *,
+        inputs: Sequence[str],
+        backward: Callable | None = None,
+        saves: Sequence[str] = (),
+        outputs: Sequence[str] = ("y",),
+        differentiable: Sequence[bool] | None = None,
+        scalar: Callable | None = None,
+        like: Callable | None = None,
+        gate: str | None = None,
+        view: bool = False,
+        rules: Sequence[Callable] = (),
+    ) -> None:
+        self.name = name
+        self.forward = forward
+        self.inputs = tuple(inputs)
+        self.variadic = bool(self.inputs) and self.inputs[-1].startswith("*")
+        self.outputs = tuple(outputs)
+        self.differentiable = tuple(differentiable or [True] * len(self.outputs))
+        self.backward = backward
+        self.saves = tuple(saves)
+        self.rules = tuple(rules)
+        self.scalar = scalar
+        self.like = like
+        self.gate = gate
+        self.view = view
+        self.multiple = len(self.outputs) > 1
+        self._plans: dict[tuple[bool, ...], Plan] = {}
+        self._scalar_pulls: dict[tuple[tuple[bool, ...], bool], Callable] = {}
+        if isinstance(forward, types.FunctionType):
+            self.__doc__ = forward.__doc__ or self.__doc__
+        self.__name__ = name
+
+    def __repr__(self) -> str:
+        return f"<op {self.name}>"
+
+    def __reduce__(self) -> str | tuple:
+        raise TypeError(f"op {self.name} cannot be pickled: graphs are not saved, only data is")
+
+    def __call__(self, *args: Any, **params: Any) -> Any:
+        """Apply to Tensors or Scalars with a record; to raw arrays or numbers without one."""
+        for arg in args:
+            if isinstance(arg, Variable):
+                return arg.apply(self, args, params)
+        return compute(self, args, params)
+
+    def plan(self, needs: tuple[bool, ...]) -> Plan:
+        """What to save and how to pull when just these inputs need a gradient; made once."""
+        found = self._plans.get(needs)
+        if found is None:
+            found = self._plans[needs] = _make_plan(self, needs)
+        return found
+
+    def scalar_pull(self, needs: tuple[bool, ...], record: bool) -> Callable:
+        """The contributions of a scalar gate as one function `(node, g)`, compiled once."""
+        found = self._scalar_pulls.get((needs, record))
+        if found is None:
+            end = "" if record else "._data"
+            values = {name: f"node.inputs[{i}]{end}" for i, name in enumerate(self.inputs)}
+            values["y"] = f"node{end}"
+            found = _compile_pull(self, needs, values)
+            self._scalar_pulls[needs, record] = found
+        return found
+
+
+def compute(op: Op, args: tuple, params: dict) -> Any:
+    """Compute on raw values; `backend` puts its gate here when arrays are first in play."""
+    if op.scalar is not None and not params:
+        for arg in args:
+            if not isinstance(arg, (float, int)):
+                break
+        else:
+            return op.scalar(*args)
+    return execute(op, args, params)
+
+
+def execute(op: Op, args: Sequence, params: dict, out: Any = None) -> Any:
+    """Run the forward computation of `op`; replaced by `minigrad.backend` when it is loaded."""
+    return op.forward(*args, **params)
+
+
+class Plan:
+    """For one op and one pattern of needed gradients: what to save, and the rules as one call."""
+
+    __slots__ = ("pull", "save")
+
+    def __init__(self, save: tuple[int, ...], pull: Callable) -> None:
+        self.save = save
+        """Positions in (*inputs, *outputs) to keep."""
+        self.pull = pull
+        """`pull(node, g, saved) -> contributions`."""
+
+
+def _make_plan(op: Op, needs: tuple[bool, ...]) -> Plan:
+    if op.variadic:
+        names = op.inputs[:-1]
+        stem = op.inputs[-1][1:]
+        inputs = (*names, *(f"{stem}{i}" for i in range(len(needs) - len(names))))
+    else:
+        inputs = op.inputs
+    slots = {name: i for i, name in enumerate((*inputs, *op.outputs))}
+
+    if op.backward is None:
+        wanted = _names_used(op, needs)
+        save = tuple(i for name, i in slots.items() if name in wanted)
+        values = {name: f"saved[{save.index(i)}]" for name, i in slots.items() if i in save}
+        for i, name in enumerate(inputs):
+            values[f"{name}_shape"] = f"shape_of(node.inputs[{i}])"
+        return Plan(save, _compile_pull(op, needs, values))
+
+    if op.like is not None:
+        save = tuple(range(len(inputs))) + tuple(
+            i for name, i in slots.items() if name in op.saves and i >= len(inputs)
+        )
+    elif op.variadic:
+        save = tuple(i for name, i in slots.items() if name.rstrip("0123456789") in op.saves)
+    else:
+        save = tuple(i for name, i in slots.items() if name in op.saves)
+    kept = [name for name, i in slots.items() if i in save]
+    shapes = {f"{name}_shape": i for i, name in enumerate(inputs)}
+    backward = op.backward
+
+    def pull(node: Node, g: Any, saved: tuple) -> Sequence:
+        values = dict(zip(kept, saved, strict=True))
+        values.update(
+            (name, shape_of(node.inputs[i])) for name, i in shapes.items() if name in op.saves
+        )
+        if op.variadic:
+            values["shapes"] = [shape_of(source) for source in node.inputs]
+        return backward(Saved(**values, **node.params), g, needs)
+
+    return Plan(save, pull)
+
+
+def raw(value: Any) -> Any:
+    """The plain value of a variable; anything else as it is.
+
+    For the parts of a rule that are constant almost everywhere, such as which element is larger.
+    """
+    return value._data if isinstance(value, Variable) else value
+
+
+def shape_of(source: Any) -> tuple[int, ...]:
+    """The shape of an input: its node's, or () for a Python constant."""
+    return getattr(source, "shape", ())
+
+
+def _names_used(op: Op, needs: tuple[bool, ...]) -> set[str]:
+    used: set[str] = set()
+    for rule, need in zip(op.rules, needs, strict=True):
+        if need:
+            used.update(rule.__code__.co_varnames[1 : rule.__code__.co_argcount])
+    return used
+
+
+def _compile_pull(op: Op, needs: tuple[bool, ...], values: dict[str, str]) -> Callable:
+    """Write `pull` for a list of rules: each called with the gradient and the values it names.
+
+    The source is built from the parameter names of the rules, as `dataclasses` builds `__init__`,
+    so that a gate costs one call and no look-up of names.
+    """
+    terms = []
+    for i, (rule, need) in enumerate(zip(op.rules, needs, strict=True)):
+        if not need:
+            terms.append("None")
+            continue
+        names = rule.__code__.co_varnames[1 : rule.__code__.co_argcount]
+        # A name that is no value of the op is one of its static parameters.
+        args = [values.get(name, f"node.params[{name!r}]") for name in names]
+        terms.append(f"rule{i}({', '.join(['g', *args])})")
+    head = "node, g, saved=()"
+    source = f"def pull({head}):\n    return ({', '.join(terms)},)\n"
+    scope: dict[str, Any] = {f"rule{i}": rule for i, rule in enumerate(op.rules)}
+    scope["shape_of"] = shape_of
+    exec(compile(source, f"<rules of {op.name}>", "exec"), scope)
+    return scope["pull"]
+
+
+def op(
+    name: str,
+    forward: Callable,
+    *rules: Callable,
+    scalar: Callable | None = None,
+    inputs: str | None = None,
+    gate: str | None = None,
+    view: bool = False,
+) -> Op:
+    """Declare an op: its forward on arrays and one rule for each input.
+
+    A rule gets the gate gradient `g` and returns the contribution to its input.  Its further
+    parameter names say what it needs, and only that is kept in memory: `y` is the output, an
+    input goes by its name in `forward` (for NumPy's ufuncs `x`, or `a` and `b`), `x_shape` is the
+    shape of `x`, any other name is a static (keyword) parameter.  Written with minigrad's own
+    functions and operators, a rule can be differentiated again.  A contribution may still have
+    the broadcast shape: that is undone afterwards, in one place.
+
+    Args:
+        name: shown in pictures and messages.
+        forward: a function of arrays; keyword-only parameters are static.
+        rules: one for each input, in order.
+        scalar: the same on Python floats, for `Scalar`; None if there is no such thing.
+        inputs: names of the inputs, where the signature of `forward` does not say them.
+        gate, view: see `Op`.
+
+    Raises:
+        ValueError: the number of rules is not the number of inputs, or a rule takes no gradient.
+
+    >>> import minigrad, numpy as np
+    >>> cube = minigrad.op("cube", lambda x: x**3, lambda g, x: g * 3 * x**2)
+    >>> x = minigrad.tensor([1.0, 2.0], requires_grad=True)
+    >>> cube(x).sum().backward()
+    >>> x.grad
+    tensor([ 3., 12.])
+    """
+    if inputs is not None:
+        names = tuple(inputs.split())
+    elif hasattr(forward, "nin"):
+        names = ("x",) if forward.nin == 1 else ("a", "b")
+    else:
+        parameters = inspect.signature(forward).parameters.values()
+        names = tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD)
+    if len(rules) != len(names):
+        raise ValueError(
+            f"op {name}: its inputs are {', '.join(names)}, so it takes {len(names)} rule(s), "
+            f"one for each in this order; {len(rules)} given"
+        )
+    for rule in rules:
+        if rule.__code__.co_argcount == 0 or rule.__code__.co_varnames[0] != "g":
+            raise ValueError(f"op {name}: the first parameter of a rule is the gate gradient `g`")
+    return Op(name, forward, inputs=names, rules=rules, scalar=scalar, gate=gate, view=view)
+
+
+# --- the backward walk ---------------------------------------------------------------------------
+
+
+def collect(roots: Iterable[Node]) -> list[Node]:
+    """All nodes that a gradient from `roots` can reach, newest first; no recursion."""
+    stack = list(dict.fromkeys(roots))
+    seen = set(stack)
+    order = []
+    while stack:
+        node = stack.pop()
+        order.append(node)
+        for source, need in zip(node.inputs, node.needs, strict=True):
+            if need and source not in seen:
+                seen.add(source)
+                stack.append(source)
+    order.sort(key=_creation_number, reverse=True)
+    return order
+
+
+def leading_to(order: list[Node], wanted: set[Node]) -> set[Node]:
+    """Of the nodes in `order` (newest first), those through which a wanted node is reached."""
+    useful = set()
+    for node in reversed(order):
+        if node in wanted or any(
+            need and source in useful for source, need in zip(node.inputs, node.needs, strict=True)
+        ):
+            useful.add(node)
+    return useful
+
+
+Observer = Callable[[list[Node], dict[Node, Any]], Iterable[Node]]
+
+
+def walk(
+    seeds: Sequence[tuple[Node, Any]],
+    *,
+    wanted: Sequence[Node] | None = None,
+    record: bool = False,
+    release: bool = False,
+    order: list[Node] | None = None,
+    observe: Observer | None = None,
+) -> list[Any]:
+    """Send gradients from the roots back through the graph.
+
+    Args:
+        seeds: pairs of a root and the gradient to start with.
+        wanted: nodes whose gradient is returned, and nothing else is touched; without it, every
+            leaf receives its gradient (and every node that was asked to retain its own).
+        record: compute with variables, so that the gradients have a graph of their own.
+        release: forget saved values as the walk passes.
+        order: what `collect` gave for these roots, if it is known.
+        observe: gets the order and the table of gradients, and returns the order again, usually
+            as a generator that looks at the table between two nodes.
+
+    Returns:
+        The gradient of each wanted node, None where nothing flowed.
+    """
+    if order is None:
+        order = collect(node for node, _ in seeds)
+    targets = None if wanted is None else set(wanted)
+    useful = None if targets is None else leading_to(order, targets)
+    table: dict[Node, Any] = {}
+    owned: set[Node] = set()
+    results: dict[Node, Any] = {}
+    finished: list[tuple[Node, Any]] = []
+    for node, g in seeds:
+        table[node] = node.merge(table.get(node), g, owned)
+
+    for node in order if observe is None else observe(order, table):
+        g = table.pop(node, None)
+        if g is None:
+            continue
+        if node.hooks:
+            for hook in list(node.hooks):
+                replaced = hook(g)
+                if replaced is not None:
+                    g = replaced
+                    owned.discard(node)
+        if targets is None:
+            if node.keeps_grad:
+                finished.append((node, g))
+            needs = node.needs
+        else:
+            if node in targets:
+                results[node] = g
+            needs = tuple(
+                need and source in useful
+                for source, need in zip(node.inputs, node.needs, strict=True)
+            )
+        if True in needs:
+            for source, contribution in zip(
+                node.inputs, node.pull(g, needs, record), strict=True
+            ):
+                if contribution is not None:
+                    table[source] = source.merge(table.get(source), contribution, owned)
+            if release:
+                node.release()
+    # Handed over at the end, so that a walk which fails half-way has changed no gradient.
+    for node, g in finished:
+        node.receive(g, record, node in owned)
+    return [] if wanted is None else [results.get(node) for node in wanted]
