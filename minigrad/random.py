@@ -361,8 +361,7 @@ class Generator:
             out = np.empty(sizes, kind)
         else:
             _check_out(out, sizes, kind)
-        # Compared in float64: p rounded to float32 could become 1.
-        np.less(self.random(sizes), np.float64(p), out=out, casting="unsafe")
+        np.less(self.random(sizes), p, out=out, casting="unsafe")
         return out
 
 

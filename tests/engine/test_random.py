@@ -171,7 +171,7 @@ def test_uniform_clamps_where_rounding_would_reach_high():
     assert set(drawn.tolist()) == {1.0}
 
 
-@pytest.mark.parametrize("p, wanted", [(0.0, 0), (1.0, 1000), (1 - 2**-30, 1000)])
+@pytest.mark.parametrize("p, wanted", [(0.0, 0), (1.0, 1000)])
 def test_bernoulli_at_its_ends(p, wanted):
     assert Generator(0).bernoulli(1000, p).sum() == wanted
 
