@@ -164,8 +164,12 @@ class Node:
     keeps_grad: bool
     """Whether the gradient is to stay readable: at leaves, and where the user asked for it."""
 
-    def pull(self, g: Any, needs: tuple[bool, ...], record: bool) -> Sequence:
-        """Contributions to the inputs, given this node's gradient: one an argument, or None."""
+    def pull(self, g: Any, needs: tuple[bool, ...], record: bool, closed: bool) -> Sequence:
+        """Contributions to the inputs, given this node's gradient: one an argument, or None.
+
+        `record` asks for variables; `closed` says that some gate downstream may be closed, so
+        that a zero in `g` must give a zero, however steep the slope.
+        """
         raise NotImplementedError  # each kind of node has its own
 
     def merge(self, total: Any, contribution: Any, owned: set[Node]) -> Any:
@@ -247,7 +251,8 @@ class Op:
         self.rules = tuple(rules)
         self.scalar = scalar
         self.like = like
-        self.gate = gate
+        self.selects = gate == "selects"
+        self.elementwise = gate == "elementwise"
         self.view = view
         self.multiple = len(self.outputs) > 1
         self._plans: dict[tuple[bool, ...], Plan] = {}
@@ -261,6 +266,10 @@ class Op:
 
     def __reduce__(self) -> str | tuple:
         raise TypeError(f"op {self.name} cannot be pickled: graphs are not saved, only data is")
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        """As an attribute of a class, an op is a method: its first input is the instance."""
+        return self if instance is None else types.MethodType(self, instance)
 
     def __call__(self, *args: Any, **params: Any) -> Any:
         """Apply to Tensors or Scalars with a record; to raw arrays or numbers without one."""
@@ -495,6 +504,7 @@ def walk(
     record: bool = False,
     release: bool = False,
     order: list[Node] | None = None,
+    stop: bool = False,
     observe: Observer | None = None,
 ) -> list[Any]:
     """Send gradients from the roots back through the graph.
@@ -506,6 +516,8 @@ def walk(
         record: compute with variables, so that the gradients have a graph of their own.
         release: forget saved values as the walk passes.
         order: what `collect` gave for these roots, if it is known.
+        stop: go no further than the wanted nodes, so that what is returned are the partial
+            derivatives by them; otherwise one wanted node may act through another.
         observe: gets the order and the table of gradients, and returns the order again, usually
             as a generator that looks at the table between two nodes.
 
@@ -520,6 +532,7 @@ def walk(
     owned: set[Node] = set()
     results: dict[Node, Any] = {}
     finished: list[tuple[Node, Any]] = []
+    closed = False
     for node, g in seeds:
         table[node] = node.merge(table.get(node), g, owned)
 
@@ -540,16 +553,18 @@ def walk(
         else:
             if node in targets:
                 results[node] = g
+                if stop:
+                    continue
             needs = tuple(
                 need and source in useful
                 for source, need in zip(node.inputs, node.needs, strict=True)
             )
         if True in needs:
-            for source, contribution in zip(
-                node.inputs, node.pull(g, needs, record), strict=True
-            ):
+            contributions = node.pull(g, needs, record, closed)
+            for source, contribution in zip(node.inputs, contributions, strict=True):
                 if contribution is not None:
                     table[source] = source.merge(table.get(source), contribution, owned)
+            closed = closed or node.op.selects
             if release:
                 node.release()
     # Handed over at the end, so that a walk which fails half-way has changed no gradient.

@@ -93,15 +93,6 @@ def _operator(op: Op, forward: Callable) -> Callable:
     return method
 
 
-def _function(op: Op) -> Callable:
-    def method(self: Scalar) -> Scalar:
-        return Scalar.apply(op, (self,), {})
-
-    method.__name__ = op.name
-    method.__doc__ = f"Same as `minigrad.{op.name}(self)`."
-    return method
-
-
 class Scalar(Variable, Node):
     """A float on the graph.
 
@@ -203,7 +194,9 @@ class Scalar(Variable, Node):
         else:
             _backward(self, float(gradient))
 
-    def pull(self, g: Any, needs: tuple[bool, ...], record: bool) -> Sequence:
+    def pull(
+        self, g: Any, needs: tuple[bool, ...], record: bool, closed: bool = True
+    ) -> Sequence:
         if not record:
             values = self.op.scalar_pull(needs, False)(self, g)
             return values if g else [None if v is None else 0.0 for v in values]
@@ -347,17 +340,17 @@ class Scalar(Variable, Node):
     def __rtruediv__(self, other: Any) -> Scalar:
         return _applied(ops.divide, other, self)
 
-    exp = _function(ops.exp)
-    log = _function(ops.log)
-    sqrt = _function(ops.sqrt)
-    square = _function(ops.square)
-    sin = _function(ops.sin)
-    cos = _function(ops.cos)
-    tan = _function(ops.tan)
-    tanh = _function(ops.tanh)
-    sigmoid = _function(ops.sigmoid)
-    relu = _function(ops.relu)
-    abs = _function(ops.abs)
+    exp = ops.exp
+    log = ops.log
+    sqrt = ops.sqrt
+    square = ops.square
+    sin = ops.sin
+    cos = ops.cos
+    tan = ops.tan
+    tanh = ops.tanh
+    sigmoid = ops.sigmoid
+    relu = ops.relu
+    abs = ops.abs
 
     def pow(self, exponent: Any) -> Scalar:
         """This value to the power of another."""

@@ -1,0 +1,266 @@
+"""The nodes of tensor graphs: what an application of an op keeps, and how gradients meet there.
+
+Three chores that every rule would otherwise repeat stand here, once: broadcasting is undone and
+the gradient cast to its argument's dtype (`_fit`), a closed gate passes nothing (`_shut`), and
+gradients are added up without ever writing into an array that somebody else may hold (`merge`).
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from minigrad import backend
+from minigrad.core import GraphError, Node, Op, Variable, next_seq
+from minigrad.ops import elementwise, shape
+from minigrad.ops.index import IndexedGradient
+
+_NOTHING: MappingProxyType = MappingProxyType({})
+
+
+class TensorNode(Node):
+    """One application of an op to tensors.
+
+    Besides what every `Node` has:
+
+    Attributes:
+        saved: the raw arrays that the rules need; None once they are freed.
+        shape, dtype: of the output.
+        owner: a weak reference to the tensor that shows this node's gradient, if one does.
+    """
+
+    __slots__ = (
+        "dtype",
+        "hooks",
+        "inputs",
+        "keeps_grad",
+        "name",
+        "needs",
+        "op",
+        "owner",
+        "params",
+        "saved",
+        "seq",
+        "shape",
+    )
+    requires_grad = True
+    wrap: Callable[[Any, Node | None], Any]
+    """Makes a tensor of a raw array and its node; `minigrad.tensor` puts it here."""
+
+    def __init__(
+        self, op: Op, inputs: tuple, needs: tuple[bool, ...], params: dict, saved: tuple, data: Any
+    ) -> None:
+        self.op = op
+        self.inputs = inputs
+        self.needs = needs
+        self.params = params
+        self.saved: tuple | None = saved
+        self.shape = data.shape
+        self.dtype = data.dtype
+        self.hooks = self.name = self.owner = None
+        self.keeps_grad = False
+        self.seq = next_seq()
+
+    def __repr__(self) -> str:
+        return f"<node {self.op.name} {self.shape} {self.dtype}>"
+
+    def pull(self, g: Any, needs: tuple[bool, ...], record: bool, closed: bool) -> Sequence:
+        op = self.op
+        saved = self._values()
+        if record:
+            saved = self._as_variables(saved)
+            if op.like is not None:
+                return self._pull_like(g, needs, saved)
+        found = op.plan(self.needs).pull(self, g, saved)
+        if closed and op.elementwise:
+            found = [None if c is None else _shut(g, c) for c in found]
+        return [
+            None if c is None or not need else _fit(c, source, op, i)
+            for i, (c, need, source) in enumerate(zip(found, needs, self.inputs, strict=True))
+        ]
+
+    def _values(self) -> tuple:
+        if self.saved is None:
+            raise GraphError(
+                f"backward through {self.op.name}: this graph was walked before and its saved "
+                "values are freed; pass retain_graph=True to the first backward(), or compute "
+                "the graph again"
+            )
+        if self.seq < backend.last_write:
+            for array in self.saved:
+                writer = backend.writer_since(array, self.seq)
+                if writer is not None:
+                    raise GraphError(
+                        f"backward through {self.op.name}: a value of shape {array.shape} that it "
+                        f"saved was changed in place by {writer} since; call backward() before "
+                        "the change, or compute the graph again after it"
+                    )
+        return self.saved
+
+    def _as_variables(self, saved: tuple) -> tuple:
+        """Saved arrays as tensors, connected to the nodes that they came from."""
+        count = len(self.inputs)
+        variables = []
+        for position, array in zip(self.op.plan(self.needs).save, saved, strict=True):
+            node: Node | None
+            if position >= count:
+                node = self.output(position - count, array)
+            else:
+                node = self.inputs[position] if self.needs[position] else None
+            variables.append(array if isinstance(array, (int, float)) else self.wrap(array, node))
+        return tuple(variables)
+
+    def output(self, index: int, array: Any) -> Node | None:
+        """The node that stands for the output of this number."""
+        return self
+
+    def _pull_like(self, g: Any, needs: tuple[bool, ...], saved: tuple) -> Sequence:
+        """The rule of a fused op under create_graph: that of the composition it equals."""
+        from minigrad.transforms import gradients
+
+        count = len(self.inputs)
+        aliases = [
+            shape.identity(value) if need else value
+            for value, need in zip(saved[:count], needs, strict=True)
+        ]
+        outputs = self.op.like(*aliases, **self.params)
+        if not isinstance(outputs, tuple):
+            outputs, g = (outputs,), (g,)
+        pairs = [(o, s) for o, s in zip(outputs, g, strict=True) if s is not None]
+        wanted = [alias for alias, need in zip(aliases, needs, strict=True) if need]
+        found = iter(
+            gradients([o for o, _ in pairs], wanted, [s for _, s in pairs], create_graph=True)
+        )
+        return [next(found) if need else None for need in needs]
+
+    def merge(self, total: Any, contribution: Any, owned: set[Node]) -> Any:
+        if isinstance(contribution, IndexedGradient):
+            if total is None:
+                total = contribution.zeros()
+            elif self not in owned:
+                total = total.copy()
+            contribution.add_to(total)
+            owned.add(self)
+        elif total is None:
+            total = contribution
+        elif self in owned:
+            total += contribution
+        else:
+            total = total + contribution
+            if not isinstance(total, Variable) and total.shape:
+                owned.add(self)
+        return total
+
+    def receive(self, g: Any, record: bool, owned: bool) -> None:
+        tensor = None if self.owner is None else self.owner()
+        if tensor is not None:
+            tensor.receive_grad(g, owned, accumulate=False)
+
+    def release(self) -> None:
+        self.saved = None
+
+
+class Leaf(Node):
+    """Where a graph begins: a tensor that was not computed on it, or a constant."""
+
+    __slots__ = ("dtype", "hooks", "name", "owner", "requires_grad", "seq", "shape")
+    op = None
+    inputs = ()
+    needs = ()
+    params = _NOTHING
+    saved = ()
+    keeps_grad = True
+
+    def __init__(self, data: Any, requires_grad: bool, owner: Any, name: str | None) -> None:
+        self.shape = getattr(data, "shape", ())
+        self.dtype = getattr(data, "dtype", None)
+        self.requires_grad = requires_grad
+        self.owner = None if owner is None else weakref.ref(owner)
+        self.name = name
+        self.hooks = None
+        self.seq = next_seq()
+
+    def __repr__(self) -> str:
+        kind = "leaf" if self.requires_grad else "constant"
+        return f"<{kind} {self.name or ''} {self.shape} {self.dtype}>"
+
+    merge = TensorNode.merge
+
+    def receive(self, g: Any, record: bool, owned: bool) -> None:
+        tensor = None if self.owner is None else self.owner()
+        if tensor is not None:
+            tensor.receive_grad(g, owned, accumulate=True)
+
+
+class MultipleNode(TensorNode):
+    """One application of an op with several outputs; each output is an `OutputNode` of its own."""
+
+    __slots__ = ("shapes",)
+
+    def __init__(
+        self, op: Op, inputs: tuple, needs: tuple[bool, ...], params: dict, saved: tuple, data: Any
+    ) -> None:
+        super().__init__(op, inputs, needs, params, saved, data[0])
+        self.shapes = [array.shape for array in data]
+
+    def output(self, index: int, array: Any) -> Node | None:
+        return OutputNode(self, index, array) if self.op.differentiable[index] else None
+
+    def merge(self, total: Any, contribution: Any, owned: set[Node]) -> Any:
+        index, g = contribution
+        total = [None] * len(self.shapes) if total is None else total
+        total[index] = g if total[index] is None else total[index] + g
+        return total
+
+    def pull(self, g: Any, needs: tuple[bool, ...], record: bool, closed: bool) -> Sequence:
+        return super().pull(tuple(g), needs, record, False)
+
+
+class OutputNode(TensorNode):
+    """One output of a `MultipleNode`."""
+
+    __slots__ = ("index",)
+    _op = Op("output", lambda x: x, inputs=("x",))
+
+    def __init__(self, source: MultipleNode, index: int, data: Any) -> None:
+        super().__init__(self._op, (source,), (True,), {}, (), data)
+        self.index = index
+
+    def pull(self, g: Any, needs: tuple[bool, ...], record: bool, closed: bool) -> Sequence:
+        return [(self.index, g)]
+
+
+def _fit(g: Any, source: Node, op: Op, position: int) -> Any:
+    """Undo broadcasting and casting: a contribution in the shape and dtype of its argument."""
+    if isinstance(g, (IndexedGradient, float, int)):
+        if isinstance(g, IndexedGradient):
+            g.dtype = source.dtype
+            return g
+        g = np.full(source.shape, g, source.dtype)
+    if g.shape != source.shape:
+        try:
+            fits = np.broadcast_shapes(g.shape, source.shape) == g.shape
+        except ValueError:
+            fits = False
+        if not fits:
+            raise GraphError(
+                f"{op.name}: the rule for its argument {position} returned a gradient of shape "
+                f"{g.shape}, but the argument has shape {source.shape}"
+            )
+        g = shape.sum_to(g, source.shape)
+    if g.dtype != source.dtype:
+        g = shape.astype(g, source.dtype)
+    return g
+
+
+def _shut(g: Any, contribution: Any) -> Any:
+    """0 where the gate gradient is 0 and the contribution no finite number."""
+    g, found = getattr(g, "_data", g), getattr(contribution, "_data", contribution)
+    if np.isfinite(np.add.reduce(found, axis=None)):
+        return contribution
+    shut = (g == 0) & ~np.isfinite(found)
+    return elementwise.where(shut, 0.0, contribution) if shut.any() else contribution

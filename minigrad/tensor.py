@@ -1,0 +1,709 @@
+"""`Tensor`: an array on the graph, with NumPy's manners and PyTorch's names.
+
+A tensor is a value.  Operations give new tensors; nothing changes one in place but `assign` (and
+through it the optimisers and the loading of weights), and a graph that still needs the old value
+says so.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from minigrad import backend
+from minigrad.core import (
+    GraphError,
+    Node,
+    Op,
+    Variable,
+    enable_grad,
+    is_recording,
+    paused,
+    walk,
+)
+from minigrad.nodes import Leaf, MultipleNode, OutputNode, TensorNode
+from minigrad.ops import elementwise, linalg, reduce
+from minigrad.ops import index as indexing
+from minigrad.ops import shape as shaping
+
+__all__ = ["Tensor", "tensor"]
+
+_new = object.__new__
+
+
+def _binary(op: Op, swapped: bool = False) -> Callable:
+    """The op as an operator: it declines what it does not know, as Python asks."""
+
+    def method(self: Tensor, other: Any) -> Any:
+        if not isinstance(other, _operands):
+            return NotImplemented
+        return Tensor.apply(op, (other, self) if swapped else (self, other), {})
+
+    method.__name__ = op.name
+    return method
+
+
+class Tensor(Variable):
+    """An n-dimensional array that knows where it came from; made by `tensor` and by operations.
+
+    Attributes:
+        requires_grad: whether gradients flow to or through it.
+        grad: its gradient, a tensor, once `backward` has run; None before.
+        name: for pictures and messages.
+    """
+
+    __slots__ = ("__weakref__", "_data", "_grad", "_name", "_node", "_requires")
+
+    # NumPy must not take `ndarray * tensor` apart elementwise: it would fall off the graph.
+    __array_ufunc__ = None
+    __hash__ = object.__hash__
+
+    def __init__(
+        self,
+        data: Any,
+        dtype: Any = None,
+        requires_grad: bool = False,
+        name: str | None = None,
+    ) -> None:
+        array = as_array(data, dtype)
+        self._data = array.copy() if array is data or array.base is not None else array
+        self._grad: Tensor | None = None
+        self._name = name
+        self._node: Node | None = None
+        self._requires = False
+        if requires_grad:
+            self.requires_grad = True
+
+    # --- what it is ------------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of the axes."""
+        return self._data.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        """NumPy dtype of the elements."""
+        return self._data.dtype
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return self._data.ndim
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return self._data.size
+
+    @property
+    def device(self) -> str:
+        """Where the elements lie: "cpu", "cuda:0", ..."""
+        return backend.device_of(self._data).name
+
+    @property
+    def T(self) -> Tensor:  # noqa: N802 - NumPy's name
+        """All axes reversed."""
+        return shaping.transpose(self)
+
+    @property
+    def name(self) -> str | None:
+        """What pictures and messages call it."""
+        return self._name
+
+    @name.setter
+    def name(self, name: str | None) -> None:
+        self._name = name
+        if self._node is not None:
+            self._node.name = name
+
+    @property
+    def node(self) -> Any:
+        """The node of the graph that stands for this tensor; a leaf's is made on first use."""
+        if self._node is None:
+            self._node = Leaf(self._data, self._requires, self, self._name)
+        return self._node
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether no recorded operation made it."""
+        return self._node is None or self._node.op is None
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether gradients flow to or through it."""
+        return self._requires
+
+    @requires_grad.setter
+    def requires_grad(self, flag: bool) -> None:
+        if not self.is_leaf:
+            if not flag:
+                raise GraphError(
+                    f"this tensor was computed by {self._node.op.name}; take `.detach()` to have "
+                    "its value without a gradient"
+                )
+            return
+        if flag and self.dtype.kind != "f":
+            raise TypeError(
+                f"only tensors of floats can require a gradient, this one is {self.dtype}; "
+                "convert it with .astype(minigrad.float32)"
+            )
+        if bool(flag) != self._requires:
+            self._requires = bool(flag)
+            self._node = None
+            if flag:
+                # The leaf is there from the start, older than anything computed from it.
+                self._node = Leaf(self._data, True, self, self._name)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Set `requires_grad` and return the tensor."""
+        self.requires_grad = requires_grad
+        return self
+
+    # --- its elements ----------------------------------------------------------------------------
+
+    def numpy(self) -> np.ndarray:
+        """The elements as a read-only view; copied from another device."""
+        view = backend.device_of(self._data).to_numpy(self._data).view()
+        view.flags.writeable = False
+        return view
+
+    @property
+    def data(self) -> np.ndarray:
+        """The elements as a read-only view.  Setting it is `assign`."""
+        return self.numpy()
+
+    @data.setter
+    def data(self, value: Any) -> None:
+        self.assign(value)
+
+    def assign(self, value: Any, writer: str = "assign") -> Tensor:
+        """Write new elements into this leaf, in place, outside of any graph.
+
+        A backward pass that still needs the old elements raises.
+
+        Args:
+            value: broadcast to this tensor's shape and cast to its dtype.
+            writer: who writes, for that message.
+
+        Raises:
+            GraphError: this tensor was computed, so its value follows from others.
+            ValueError: the shape does not fit, or the tensor is a view of another's memory.
+        """
+        if not self.is_leaf:
+            raise GraphError(
+                f"assign: this tensor was computed by {self._node.op.name}; only leaves can be "
+                "written. For a changed copy on the graph use t.at[index].set(values)"
+            )
+        if self._data.base is not None or not self._data.flags.writeable:
+            raise ValueError(
+                "assign: this tensor shares its memory with another; assign to that one, or to a "
+                ".copy()"
+            )
+        value = value._data if isinstance(value, Tensor) else np.asarray(value)
+        try:
+            fits = np.broadcast_shapes(value.shape, self.shape) == self.shape
+        except ValueError:
+            fits = False
+        if not fits:
+            raise ValueError(f"assign: shape {value.shape} does not fit shape {self.shape}")
+        self._data[...] = value
+        backend.written(self._data, writer)
+        return self
+
+    def item(self) -> Any:
+        """The only element, as a Python number.
+
+        Raises:
+            ValueError: there are more elements, or none.
+        """
+        if self.size != 1:
+            raise ValueError(f"item: needs exactly one element, this tensor has shape {self.shape}")
+        return self._data.item()
+
+    def tolist(self) -> Any:
+        """The elements as nested lists of Python numbers."""
+        return self.numpy().tolist()
+
+    def copy(self) -> Tensor:
+        """A leaf with a copy of the elements, on no graph."""
+        return _wrap(self._data.copy())
+
+    def detach(self) -> Tensor:
+        """The same elements, cut off from the graph; memory is shared."""
+        return _wrap(self._data.view())
+
+    def to(self, device: str) -> Tensor:
+        """On another device; itself where it lies there already.
+
+        Raises:
+            ValueError: there is no such device.
+        """
+        target = backend.get_device(device)
+        if target.name == self.device:
+            return self
+        return _transfer(self, device=device)
+
+    # --- gradients -------------------------------------------------------------------------------
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The gradient, or None as long as none was computed.
+
+        Leaves that require one keep it, adding up over backward passes.  An interior tensor keeps
+        none unless `retain_grad()` was called before `backward()`; then it shows the last one.
+        """
+        if self._grad is None and not self.is_leaf and not self._node.keeps_grad:
+            warnings.warn(
+                f"this tensor was computed by {self._node.op.name}, so it is no leaf and its .grad "
+                "is not kept: call .retain_grad() on it before backward()",
+                UserWarning,
+                stacklevel=2,
+            )
+        return self._grad
+
+    @grad.setter
+    def grad(self, value: Any) -> None:
+        if value is not None:
+            value = value if isinstance(value, Tensor) else tensor(value, self.dtype)
+            if value.shape != self.shape:
+                raise ValueError(f"grad: shape {value.shape} is not the tensor's {self.shape}")
+        self._grad = value
+
+    def zero_grad(self) -> None:
+        """Forget the gradient."""
+        self._grad = None
+
+    def retain_grad(self) -> Tensor:
+        """Keep the gradient of this interior tensor too; call it before `backward()`."""
+        if not self._requires:
+            raise GraphError("retain_grad: no gradient flows through a tensor that requires none")
+        if not self.is_leaf:
+            import weakref
+
+            self._node.keeps_grad = True
+            self._node.owner = weakref.ref(self)
+        return self
+
+    def receive_grad(self, g: Any, owned: bool, accumulate: bool) -> None:
+        """Take over a finished gradient from a walk (the engine calls this)."""
+        if not isinstance(g, Tensor):
+            # Never share memory: a gradient that is not the walk's own buffer is copied.
+            g = _wrap(g if owned and g.base is None else np.array(g))
+        self._grad = g if self._grad is None or not accumulate else self._grad + g
+
+    def register_hook(self, hook: Callable[[Tensor], Any]) -> Callable[[], None]:
+        """Call `hook(gradient)` in each backward pass when this tensor's gradient is complete.
+
+        Args:
+            hook: gets a tensor; what it returns, unless None, takes the gradient's place.
+
+        Returns:
+            A function that removes the hook.
+        """
+        if not self._requires:
+            raise GraphError("register_hook: no gradient flows to a tensor that requires none")
+        node = self.node
+
+        def on_raw(g: Any) -> Any:
+            found = hook(g if isinstance(g, Tensor) else _wrap(np.asarray(g)))
+            if found is None:
+                return None
+            found = found if isinstance(found, Tensor) else tensor(found, self.dtype)
+            if found.shape != node.shape:
+                raise ValueError(
+                    f"a hook returned a gradient of shape {found.shape} for a tensor of shape "
+                    f"{node.shape}"
+                )
+            return found if isinstance(g, Tensor) else found._data
+
+        node.hooks = [*(node.hooks or []), on_raw]
+        return lambda: node.hooks.remove(on_raw)
+
+    def backward(
+        self,
+        gradient: Any = None,
+        retain_graph: bool | None = None,
+        create_graph: bool = False,
+    ) -> None:
+        """Add the gradient of this tensor to the `.grad` of every leaf that it came from.
+
+        Args:
+            gradient: what flows in, of this tensor's shape; 1 for a single element.
+            retain_graph: keep the saved values for another pass; by default as `create_graph`.
+            create_graph: record the backward pass too, so that `.grad` can be differentiated.
+
+        Raises:
+            GraphError: nothing here requires a gradient, the graph was freed, or a value that it
+                needs was changed in place.
+            ValueError: several elements and no gradient given, or one of another shape.
+        """
+        if not self._requires:
+            raise GraphError(
+                "backward: this tensor depends on nothing that requires a gradient; make a leaf "
+                "with requires_grad=True and compute outside of no_grad()"
+            )
+        seed = self.seed(gradient, create_graph)
+        retain = create_graph if retain_graph is None else retain_graph
+        if create_graph:
+            with enable_grad():
+                walk([(self.node, seed)], record=True, release=not retain)
+        else:
+            with np.errstate(all="ignore"):
+                walk([(self.node, seed)], release=not retain)
+
+    def seed(self, gradient: Any = None, record: bool = False) -> Any:
+        """The gradient to start a walk with, checked: raw, or a tensor where that is recorded."""
+        if gradient is None:
+            if self.size != 1:
+                raise ValueError(
+                    f"backward: a tensor of shape {self.shape} has {self.size} elements; pass the "
+                    "gradient that flows in, or reduce it to one number first, e.g. .sum()"
+                )
+            value = np.ones(self.shape, self.dtype)
+        else:
+            value = gradient._data if isinstance(gradient, Tensor) else np.asarray(gradient)
+            if value.shape != self.shape:
+                raise ValueError(
+                    f"backward: the gradient has shape {value.shape}, the tensor {self.shape}"
+                )
+            value = value.astype(self.dtype, copy=False)
+        if not record:
+            return value
+        return gradient if isinstance(gradient, Tensor) else _wrap(value)
+
+    # --- recording -------------------------------------------------------------------------------
+
+    @classmethod
+    def apply(cls, op: Op, args: tuple, params: dict) -> Any:
+        """Compute an op on tensors, arrays and numbers, and record it if a gradient is needed."""
+        arrays = []
+        record = False
+        for arg in args:
+            if isinstance(arg, Tensor):
+                arrays.append(arg._data)
+                record = record or arg._requires
+            elif isinstance(arg, Variable):
+                raise TypeError(f"{op.name}: a Scalar and a Tensor do not mix; use tensor(...)")
+            else:
+                arrays.append(as_array(arg) if isinstance(arg, (list, tuple)) else arg)
+        try:
+            data = backend.execute(op, arrays, params)
+        except ValueError as error:
+            raise _explained(error, op, arrays) from None
+        if op.multiple:
+            return _record_multiple(op, args, arrays, params, data, record)
+        if not isinstance(data, _array_types):
+            data = np.asarray(data)
+        if not record or (paused and not is_recording()) or not op.differentiable[0]:
+            return _wrap(data)
+        inputs, needs = _inputs(args)
+        saved = _saved(op, needs, arrays, (data,))
+        return _wrap(data, TensorNode(op, inputs, needs, params, saved, data))
+
+    def __repr__(self) -> str:
+        body = np.array2string(self.numpy(), separator=", ", prefix="tensor(")
+        extra = "" if self.dtype in _plain_dtypes else f", dtype={self.dtype}"
+        extra += f", name={self._name!r}" if self._name else ""
+        extra += ", requires_grad=True" if self._requires else ""
+        return f"tensor({body}{extra})"
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec else repr(self)
+
+    def __len__(self) -> int:
+        if not self.ndim:
+            raise TypeError("len() of a tensor without axes")
+        return self.shape[0]
+
+    def __iter__(self) -> Any:
+        return (self[i] for i in range(len(self)))
+
+    def __bool__(self) -> bool:
+        if self.size != 1:
+            raise ValueError(
+                f"the truth of a tensor of shape {self.shape} is not defined; use .any() or .all()"
+            )
+        return bool(self._data.item())
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        if self.ndim or self.dtype.kind not in "iu":
+            raise TypeError("only an integer tensor without axes can be used as an index")
+        return int(self.item())
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if self._requires:
+            raise TypeError(
+                "NumPy would take this tensor off the graph; use minigrad's own functions, or "
+                ".detach() first"
+            )
+        return np.array(self.numpy(), dtype=dtype, copy=copy)
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self.copy()._data.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self._data.__dlpack_device__()
+
+    def __deepcopy__(self, memo: dict) -> Tensor:
+        if not self.is_leaf:
+            raise GraphError("only a leaf can be copied: take `.detach()` of a computed tensor")
+        twin = type(self).__new__(type(self))
+        memo[id(self)] = twin
+        twin.__setstate__((self._data.copy(), self._requires, self._name))
+        twin._grad = None if self._grad is None else self._grad.copy()
+        return twin
+
+    def __getstate__(self) -> tuple:
+        if not self.is_leaf:
+            raise GraphError("only a leaf can be pickled: take `.detach()` of a computed tensor")
+        return (self._data, self._requires, self._name)
+
+    def __setstate__(self, state: tuple) -> None:
+        data, requires_grad, name = state
+        self._data, self._grad, self._name = data, None, name
+        self._node, self._requires = None, False
+        self.requires_grad = requires_grad
+
+    # --- indexing --------------------------------------------------------------------------------
+
+    def __getitem__(self, key: Any) -> Tensor:
+        return indexing.getitem(self, index=indexing.raw_index(key))
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        raise TypeError(
+            "tensors do not change in place: write `t = t.at[index].set(values)` for a changed "
+            "copy on the graph, or `t.assign(values)` for a leaf outside of it"
+        )
+
+    @property
+    def at(self) -> indexing.At:
+        """Functional writes: `t.at[i].set(v)`, `.add(v)`, `.multiply(v)` give changed copies."""
+        return indexing.At(self)
+
+    # --- operators and methods -------------------------------------------------------------------
+
+    def __pos__(self) -> Tensor:
+        return self
+
+    __neg__ = elementwise.negative
+    __abs__ = elementwise.abs
+    __invert__ = elementwise.logical_not
+    __add__ = _binary(elementwise.add)
+    __radd__ = _binary(elementwise.add, swapped=True)
+    __sub__ = _binary(elementwise.subtract)
+    __rsub__ = _binary(elementwise.subtract, swapped=True)
+    __mul__ = _binary(elementwise.multiply)
+    __rmul__ = _binary(elementwise.multiply, swapped=True)
+    __truediv__ = _binary(elementwise.divide)
+    __rtruediv__ = _binary(elementwise.divide, swapped=True)
+    __floordiv__ = _binary(elementwise.floor_divide)
+    __rfloordiv__ = _binary(elementwise.floor_divide, swapped=True)
+    __pow__ = _binary(elementwise.power)
+    __rpow__ = _binary(elementwise.power, swapped=True)
+    __and__ = _binary(elementwise.logical_and)
+    __or__ = _binary(elementwise.logical_or)
+    __lt__ = _binary(elementwise.less)
+    __le__ = _binary(elementwise.less_equal)
+    __gt__ = _binary(elementwise.greater)
+    __ge__ = _binary(elementwise.greater_equal)
+    __eq__ = _binary(elementwise.equal)  # type: ignore[assignment]
+    __ne__ = _binary(elementwise.not_equal)  # type: ignore[assignment]
+
+    def __matmul__(self, other: Any) -> Any:
+        return linalg.matmul(self, other) if isinstance(other, _operands) else NotImplemented
+
+    def __rmatmul__(self, other: Any) -> Any:
+        return linalg.matmul(other, self) if isinstance(other, _operands) else NotImplemented
+
+    # NumPy's methods
+    sum = reduce.sum
+    mean = reduce.mean
+    prod = reduce.prod
+    max = reduce.max
+    min = reduce.min
+    var = reduce.var
+    std = reduce.std
+    cumsum = reduce.cumsum
+    argmax = reduce.argmax
+    argmin = reduce.argmin
+    any = reduce.any
+    all = reduce.all
+    reshape = shaping.reshape
+    transpose = shaping.transpose
+    swapaxes = shaping.swapaxes
+    squeeze = shaping.squeeze
+    ravel = shaping.ravel
+    flatten = shaping.flatten
+    astype = shaping.astype
+    repeat = shaping.repeat
+    take = indexing.take
+    sort = indexing.sort
+    argsort = indexing.argsort
+    dot = linalg.dot
+    trace = linalg.trace
+    diagonal = linalg.diagonal
+    clip = elementwise.clip
+
+    # and those that a formula reads well with, as on scalars
+    exp = elementwise.exp
+    log = elementwise.log
+    sqrt = elementwise.sqrt
+    square = elementwise.square
+    sin = elementwise.sin
+    cos = elementwise.cos
+    tan = elementwise.tan
+    tanh = elementwise.tanh
+    sigmoid = elementwise.sigmoid
+    relu = elementwise.relu
+    abs = elementwise.abs
+    pow = elementwise.power
+
+
+# --- making tensors ------------------------------------------------------------------------------
+
+_array_types: tuple[type, ...] = (np.ndarray,)
+_operands = (Tensor, np.ndarray, int, float, np.generic, list, Variable)
+_plain_dtypes = (np.dtype(np.float32), np.dtype(np.bool_))
+
+
+def as_array(data: Any, dtype: Any = None) -> Any:
+    """`data` as a raw array: float32 from Python numbers, NumPy's own dtype from arrays.
+
+    Raises:
+        TypeError: `data` is no array of numbers.
+    """
+    if isinstance(data, Tensor):
+        array = data._data
+    elif isinstance(data, (np.ndarray, np.generic)):
+        array = np.asarray(data)
+    elif isinstance(data, Variable):
+        raise TypeError("tensor: data is a Scalar; take its `.data`")
+    elif hasattr(data, "__array__") and not isinstance(data, (list, tuple)):
+        array = np.asarray(data)
+    else:
+        try:
+            array = np.asarray(_without_tensors(data))
+        except ValueError as error:
+            raise TypeError(f"tensor: data does not form an array: {error}") from None
+        if dtype is None and array.dtype.kind in "iuf":
+            array = array.astype(np.float32)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(
+            f"tensor: data must be numbers or booleans, got {type(data).__name__} of dtype "
+            f"{array.dtype}"
+        )
+    return array if dtype is None else array.astype(dtype, copy=False)
+
+
+def _without_tensors(data: Any) -> Any:
+    if isinstance(data, (list, tuple)):
+        return [_without_tensors(part) for part in data]
+    return data._data if isinstance(data, Tensor) else data
+
+
+def tensor(
+    data: Any, dtype: Any = None, requires_grad: bool = False, name: str | None = None
+) -> Tensor:
+    """Make a leaf; the data is copied.
+
+    Args:
+        data: a number, nested lists of numbers, or an array.
+        dtype: a NumPy dtype; by default float32 for Python numbers (bool for booleans), and the
+            array's own for arrays.
+        requires_grad: whether gradients flow to it; floats only.
+        name: for pictures and messages.
+
+    Raises:
+        TypeError: the data is not made of numbers, or integers are to require a gradient.
+
+    >>> import minigrad
+    >>> x = minigrad.tensor([[1, 2], [3, 4]], requires_grad=True)
+    >>> (x * x).sum().backward()
+    >>> x.grad
+    tensor([[2., 4.],
+            [6., 8.]])
+    """
+    return Tensor(data, dtype, requires_grad, name)
+
+
+def _wrap(data: Any, node: Node | None = None) -> Tensor:
+    """A tensor of a raw array, without a copy."""
+    t = _new(Tensor)
+    t._data = data
+    t._grad = t._name = None
+    t._node = node
+    t._requires = node is not None
+    return t
+
+
+TensorNode.wrap = staticmethod(_wrap)
+
+
+# --- recording -----------------------------------------------------------------------------------
+
+
+def _inputs(args: tuple) -> tuple[tuple, tuple[bool, ...]]:
+    """The nodes of the arguments, and along which of them a gradient flows."""
+    inputs = []
+    needs = []
+    for arg in args:
+        if isinstance(arg, Tensor):
+            node = arg._node
+            inputs.append(arg.node if node is None else node)
+            needs.append(arg._requires)
+        else:
+            number = isinstance(arg, (int, float))
+            inputs.append(arg if number else Leaf(as_array(arg), False, None, None))
+            needs.append(False)
+    return tuple(inputs), tuple(needs)
+
+
+def _saved(op: Op, needs: tuple[bool, ...], arrays: list, outputs: tuple) -> tuple:
+    count = len(arrays)
+    return tuple(
+        [arrays[i] if i < count else outputs[i - count] for i in op.plan(needs).save]
+    )
+
+
+def _record_multiple(
+    op: Op, args: tuple, arrays: list, params: dict, outputs: tuple, record: bool
+) -> tuple[Tensor, ...]:
+    if not record or not is_recording():
+        return tuple(_wrap(np.asarray(data)) for data in outputs)
+    inputs, needs = _inputs(args)
+    saved = _saved(op, needs, arrays, outputs)
+    node = MultipleNode(op, inputs, needs, params, saved, outputs)
+    return tuple(
+        _wrap(data, OutputNode(node, i, data) if differentiable else None)
+        for i, (data, differentiable) in enumerate(zip(outputs, op.differentiable, strict=True))
+    )
+
+
+def _explained(error: ValueError, op: Op, arrays: list) -> ValueError:
+    shapes = ", ".join(str(np.shape(a)) for a in arrays)
+    return ValueError(f"{op.name} of shapes {shapes}: {error}")
+
+
+def _transfer_raw(x: Any, *, device: str) -> Any:
+    return backend.get_device(device).from_numpy(backend.device_of(x).to_numpy(x))
+
+
+_transfer = Op(
+    "to",
+    _transfer_raw,
+    inputs=("x",),
+    saves=("x",),
+    backward=lambda saved, g, needs: [
+        _transfer(g, device=backend.device_of(getattr(saved.x, "_data", saved.x)).name)
+    ],
+)
