@@ -1,0 +1,162 @@
+"""Batches of a dataset, shuffled by seed, from a position that can be saved and restored."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator, Mapping
+from typing import Any, SupportsIndex
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minigrad.random import Generator, as_generator
+
+from .dataset import Batch, Dataset, Transform
+
+__all__ = ["Loader"]
+
+
+class Loader:
+    """Goes through a dataset in batches; each loop over it is one epoch.
+
+    The order of epoch `e` is a function of the seed and `e` alone, so a position is three small
+    values: the generator, the epoch and the number of batches handed out.  `state_dict` gives them
+    as plain data for JSON; after `load_state_dict` the next loop goes on with the very batch that
+    would have come next, and the loops after it are whole epochs again.  A loop left by `break`
+    ends its epoch: the next loop begins the next one.
+
+    Args:
+        dataset: gives a tuple of arrays for an array of indices.
+        batch_size: samples in a batch, at least 1; the last batch of an epoch may be smaller.
+        shuffle: a new random order each epoch; else the dataset's own order.
+        seed: a number or a generator (which is not drawn from, only forked); None forks the
+            default generator of `minigrad.random`.
+        drop_last: leave out a last batch that is not full.
+        transform: done to each batch, with a generator of the batch's own.
+
+    Raises:
+        TypeError, ValueError: a batch size below 1, or one that with `drop_last` leaves no batch.
+
+    >>> from minigrad_nn.data import ArrayDataset
+    >>> loader = Loader(ArrayDataset(np.arange(5)), batch_size=2)
+    >>> [x.tolist() for (x,) in loader]
+    [[0, 1], [2, 3], [4]]
+    >>> loader.epoch
+    1
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        batch_size: int,
+        *,
+        shuffle: bool = False,
+        seed: Generator | SupportsIndex | None = None,
+        drop_last: bool = False,
+        transform: Transform | None = None,
+    ) -> None:
+        try:
+            self.batch_size = operator.index(batch_size)
+        except TypeError:
+            raise TypeError(f"batch_size must be an integer, got {batch_size!r}") from None
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        if drop_last and 0 < len(dataset) < self.batch_size:
+            raise ValueError(
+                f"drop_last leaves no batch: the dataset has {len(dataset)} samples, a batch "
+                f"{self.batch_size}; choose a smaller batch_size"
+            )
+        self.dataset = dataset
+        self.shuffle = bool(shuffle)
+        self.drop_last = bool(drop_last)
+        self.transform = transform
+        self.epoch = 0
+        """The epoch that the next batch belongs to."""
+        self.batch = 0
+        """How many batches of that epoch have been handed out."""
+        self._generator = as_generator(seed).fork("loader")
+        self._resumed = False
+        self._loop: object = None
+
+    def __len__(self) -> int:
+        """How many batches an epoch has."""
+        whole, rest = divmod(len(self.dataset), self.batch_size)
+        return whole + (rest > 0 and not self.drop_last)
+
+    def order(self, epoch: int) -> NDArray[np.int64]:
+        """The indices of the samples in the order of an epoch, (N,)."""
+        if not self.shuffle:
+            return np.arange(len(self.dataset))
+        return self._generator.fork("shuffle", epoch).permutation(len(self.dataset))
+
+    def __iter__(self) -> Iterator[Batch]:
+        loop = self._loop = object()
+        if not self._resumed and self.batch:
+            self.epoch, self.batch = self.epoch + 1, 0
+        self._resumed = False
+        return self._batches(loop)
+
+    def _batches(self, loop: object) -> Iterator[Batch]:
+        order = self.order(self.epoch)
+        while True:
+            if self._loop is not loop:
+                raise RuntimeError(
+                    "another loop over this Loader has begun, or a state was loaded, so this loop "
+                    "has lost its place; use one Loader for each loop that runs at a time"
+                )
+            if self.batch >= len(self):
+                break
+            start = self.batch * self.batch_size
+            batch = self.dataset[order[start : start + self.batch_size]]
+            if self.transform is not None:
+                generator = self._generator.fork("transform", self.epoch, self.batch)
+                batch = self.transform(batch, generator)
+            self.batch += 1
+            yield batch
+        self.epoch, self.batch = self.epoch + 1, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position and what it depends on, as plain data for JSON.
+
+        Taken inside a loop, it says that the current batch has been handed out.
+        """
+        return {
+            "epoch": self.epoch,
+            "batch": self.batch,
+            "generator": self._generator.get_state(),
+            **self._settings(),
+        }
+
+    def _settings(self) -> dict[str, Any]:
+        """What must be the same for a position to mean the same."""
+        return {
+            "samples": len(self.dataset),
+            "batch_size": self.batch_size,
+            "shuffle": self.shuffle,
+            "drop_last": self.drop_last,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a position of `state_dict`, with its order whatever this loader's seed was.
+
+        Raises:
+            TypeError, ValueError: not such a state, or one of a loader with other settings; the
+                loader is then unchanged.
+        """
+        settings = self._settings()
+        wanted = {"epoch", "batch", "generator", *settings}
+        if not isinstance(state, Mapping) or set(state) != wanted:
+            raise ValueError(f"state must come from Loader.state_dict() with {sorted(wanted)}")
+        for name, value in settings.items():
+            if state[name] != value:
+                raise ValueError(
+                    f"the state is of a loader with {name}={state[name]!r}, this one has "
+                    f"{name}={value!r}: the position would mean other samples"
+                )
+        for name, limit in (("epoch", 2**63), ("batch", len(self))):
+            value = state[name]
+            if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= limit:
+                raise ValueError(f"{name} must be an integer from 0 to {limit}, got {value!r}")
+        self._generator.set_state(state["generator"])
+        self.epoch, self.batch = state["epoch"], state["batch"]
+        self._resumed, self._loop = True, None
