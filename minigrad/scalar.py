@@ -11,6 +11,7 @@ import operator
 from collections.abc import Callable, Sequence
 from numbers import Real
 from operator import attrgetter
+from threading import RLock
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -29,6 +30,12 @@ from minigrad.ops import elementwise as ops
 __all__ = ["Constant", "Edge", "Scalar", "scalar"]
 
 _creation_number = attrgetter("seq")
+
+_last_write = 0
+"""Creation number at the last time that a leaf was set: newer gates are fresh for sure."""
+
+_walking = RLock()
+"""Walks add up gradients at the nodes, and threads may share leaves: one walk at a time."""
 _new = object.__new__
 
 
@@ -79,7 +86,7 @@ def _operator(op: Op, forward: Callable) -> Callable:
     pull = op.scalar_pull((True, True), False)
 
     def method(self: Scalar, other: Any) -> Scalar:
-        if other.__class__ is not Scalar or self.__class__ is not Scalar or paused:
+        if other.__class__ is not Scalar or paused:
             return _applied(op, self, other)
         y = _new(Scalar)
         y._data = forward(self._data, other._data)
@@ -89,6 +96,15 @@ def _operator(op: Op, forward: Callable) -> Callable:
         y.grad = y.hooks = y.name = None
         y.seq = next_seq()
         return y
+
+    return method
+
+
+def _checked_operator(op: Op) -> Callable:
+    """A binary operator without short cuts."""
+
+    def method(self: Scalar, other: Any) -> Scalar:
+        return _applied(op, self, other)
 
     return method
 
@@ -143,8 +159,9 @@ class Scalar(Variable, Node):
                 "Set the data of a leaf and compute again"
             )
         self._data = float(value)
-        # A leaf that is younger than a gate which used it gives the change away in the walk.
-        self.seq = next_seq()
+        # A leaf that is younger than a gate which used it gives the change away.
+        global _last_write
+        _last_write = self.seq = next_seq()
 
     @property
     def needs(self) -> tuple[bool, ...]:
@@ -190,7 +207,8 @@ class Scalar(Variable, Node):
         """
         if create_graph:
             seed = gradient if isinstance(gradient, Scalar) else Constant(gradient)
-            walk([(self, seed)], record=True, order=_collect(self))
+            gates, leaves = _collect(self)
+            walk([(self, seed)], record=True, order=gates + leaves)
         else:
             _backward(self, float(gradient))
 
@@ -371,6 +389,12 @@ class Constant(Scalar):
     __slots__ = ()
     requires_grad = False
 
+    # The fast operators of Scalar take it for granted that a gradient is wanted.
+    __add__ = _checked_operator(ops.add)
+    __sub__ = _checked_operator(ops.subtract)
+    __mul__ = _checked_operator(ops.multiply)
+    __truediv__ = _checked_operator(ops.divide)
+
     def backward(self, *args: Any, **kwargs: Any) -> None:
         """Constants have no gradient to compute.
 
@@ -405,50 +429,69 @@ def scalar(data: float, name: str | None = None, requires_grad: bool = True) -> 
 # --- the walk, specialised for floats ------------------------------------------------------------
 
 
-def _collect(root: Scalar) -> list[Scalar]:
-    """The nodes below `root` that gradients flow to, newest first; told if one is stale."""
+def _collect(root: Scalar) -> tuple[list[Scalar], list[Scalar]]:
+    """The gates below `root` that gradients flow to, newest first, and the leaves.
+
+    Raises:
+        GraphError: a leaf was set since a gate used it.
+    """
     seen = {root}
     stack = [root]
-    order = []
+    gates = []
+    leaves = []
     while stack:
         node = stack.pop()
-        order.append(node)
+        if node.op is None:
+            leaves.append(node)
+            continue
+        gates.append(node)
         for source in node.inputs:
             if source not in seen and source.requires_grad:
                 seen.add(source)
                 stack.append(source)
-    order.sort(key=_creation_number, reverse=True)
-    if order[0] is not root:
-        _raise_stale(order)
-    return order
+    gates.sort(key=_creation_number, reverse=True)
+    if gates and gates[-1].seq < _last_write:
+        _check_fresh(gates)
+    return gates, leaves
+
+
+def _check_fresh(gates: list[Scalar]) -> None:
+    for node in gates:
+        for source in node.inputs:
+            if source.seq > node.seq:
+                raise GraphError(
+                    f"{source!r} was changed after {node.op.name} had used it, so the gradient of "
+                    f"{node.op.name} would be wrong: compute the graph again before backward()"
+                )
 
 
 def _backward(root: Scalar, g: float) -> None:
-    order = _collect(root)
-    table = {root: g}
-    leaves = []
-    pop = table.pop
-    try:
-        for node in order:
-            g = pop(node)
-            if node.hooks:
-                g = _hooked(node, g)
-            if node.op is None:
-                leaves.append((node, g))
-                continue
-            node.grad = g
-            for source, flow in zip(node.inputs, node._pull(node, g)):  # noqa: B905 - speed
-                if flow is not None:
-                    if not g:
-                        flow = 0.0  # a closed gate passes nothing, however steep it is
-                    table[source] = table[source] + flow if source in table else flow
-    except KeyError:
-        _raise_stale(order)
-    if table:
-        _raise_stale(order)
-    # Added at the end, so that a walk which fails half-way has changed no leaf.
-    for node, g in leaves:
-        node.grad = g if node.grad is None else node.grad + g
+    """The walk of `core.walk`, with each gradient added up at its node instead of in a table."""
+    with _walking:
+        gates, leaves = _collect(root)
+        before = [leaf.grad for leaf in leaves]
+        for node in gates:
+            node.grad = 0.0
+        for leaf in leaves:
+            leaf.grad = 0.0
+        root.grad = g
+        try:
+            for node in gates:
+                g = node.grad
+                if node.hooks:
+                    g = node.grad = _hooked(node, g)
+                if g:  # a closed gate passes nothing, however steep it is
+                    for source, flow in zip(node.inputs, node._pull(node, g)):  # noqa: B905 - speed
+                        if flow is not None:
+                            source.grad += flow
+            for leaf, old in zip(leaves, before, strict=True):
+                g = _hooked(leaf, leaf.grad) if leaf.hooks else leaf.grad
+                leaf.grad = g if old is None else old + g
+        except BaseException:
+            # A rule or hook that fails half-way has changed no leaf.
+            for leaf, old in zip(leaves, before, strict=True):
+                leaf.grad = old
+            raise
 
 
 def _hooked(node: Scalar, g: float) -> float:
@@ -457,14 +500,3 @@ def _hooked(node: Scalar, g: float) -> float:
         if replaced is not None:
             g = float(replaced)
     return g
-
-
-def _raise_stale(order: list[Scalar]) -> None:
-    for node in order:
-        for source in node.inputs:
-            if source.seq > node.seq:
-                raise GraphError(
-                    f"{source!r} was changed after {node.op.name} had used it, so the gradient of "
-                    f"{node.op.name} would be wrong: compute the graph again before backward()"
-                )
-    raise AssertionError("a node was visited before its users, yet none is stale")
