@@ -1,0 +1,39 @@
+"""Kernels for the CPU, compiled by Numba when they are first called.
+
+Read in this order: `convolution` (which algorithm a convolution takes), `plan` (the tables behind a
+direct convolution), `tile` (its innermost loops), `lines` and `weights` (the convolution and its
+weight gradient along long lines), `patches` (matrix products), `pool`, `normalise`. What all
+share: `compile` (how a kernel is compiled and called), `cache` (compiled code on disk), `arrays`
+(arguments and results), `finish` (the epilogue as a pass of its own), `warm` (compiling ahead).
+"""
+
+from .convolution import conv, conv_input, conv_weight
+from .normalise import batch_norm, batch_norm_backward, batch_norm_given, moments
+from .pool import (
+    average_pool,
+    average_pool_input,
+    gather,
+    max_pool,
+    scatter,
+    sum_pool,
+    sum_pool_input,
+)
+from .warm import warmup
+
+__all__ = [
+    "average_pool",
+    "average_pool_input",
+    "batch_norm",
+    "batch_norm_backward",
+    "batch_norm_given",
+    "conv",
+    "conv_input",
+    "conv_weight",
+    "gather",
+    "max_pool",
+    "moments",
+    "scatter",
+    "sum_pool",
+    "sum_pool_input",
+    "warmup",
+]

@@ -1,0 +1,92 @@
+"""How a kernel is compiled, cached and called: `@kernel` for entry points, `@helper` for the rest.
+
+Entry points are compiled for the types of their first call, in parallel. They never use
+`fastmath=True`, which would make `isnan` false; division follows NumPy instead of raising.
+
+Two Python threads must not be inside parallel code at once: Numba's `workqueue` layer aborts the
+process. So calls take a lock. A forked child must not use the threads of its parent: GNU OpenMP
+ends the process. So a child runs serial twins, which give the same bits, because parallel kernels
+divide their work in ways that do not depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numba
+
+from . import cache
+
+OPTIONS: dict[str, Any] = dict(nogil=True, error_model="numpy", boundscheck=None)
+# Sums may be reassociated into vector lanes. The flags keep NaN and infinity as they are, and the
+# order is fixed when the kernel is compiled, so results stay the same from run to run.
+REASSOCIATE = {"reassoc", "contract", "nsz"}
+
+_state: dict[str, Any] = {"lock": threading.RLock(), "forked": False}
+
+
+def _after_fork() -> None:
+    _state.update(lock=threading.RLock(), forked=True)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+class Kernel:
+    """A compiled entry point: called like a function, with arrays and integers."""
+
+    def __init__(self, py_func: Callable[..., Any], fastmath: Any = False) -> None:
+        """Nothing is compiled before the first call."""
+        self.__doc__ = py_func.__doc__
+        self.__name__ = py_func.__name__
+        self.py_func = py_func
+        self._fastmath = fastmath
+        self._variants: dict[bool, Any] = {}
+        # numba.threading_layer() knows the layer only after the first parallel call.
+
+    def variant(self, parallel: bool) -> Any:
+        """Numba's dispatcher for the parallel kernel or its serial twin."""
+        found = self._variants.get(parallel)
+        if found is None:
+            found = numba.njit(parallel=parallel, fastmath=self._fastmath, **OPTIONS)(self.py_func)
+            home = cache.folder()
+            if home is not None:
+                found._cache = cache.KernelCache(
+                    self.py_func, "parallel" if parallel else "serial", home
+                )
+            self._variants[parallel] = found
+        return found
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Run it; only one thread at a time is inside."""
+        with _state["lock"]:
+            return self.variant(parallel=not _state["forked"])(*arguments)
+
+
+def kernel(py_func: Callable[..., Any]) -> Kernel:
+    """Make an entry point of a function that Numba can compile."""
+    return Kernel(py_func)
+
+
+def summing_kernel(py_func: Callable[..., Any]) -> Kernel:
+    """An entry point whose own sums may be reassociated into vector lanes."""
+    return Kernel(py_func, fastmath=REASSOCIATE)
+
+
+def helper(py_func: Callable[..., Any]) -> Any:
+    """A function that kernels call; it becomes part of the code of each of them."""
+    return numba.njit(**OPTIONS)(py_func)
+
+
+def summing_helper(py_func: Callable[..., Any]) -> Any:
+    """A helper whose own sums may be reassociated into vector lanes."""
+    return numba.njit(fastmath=REASSOCIATE, **OPTIONS)(py_func)
+
+
+def threads() -> int:
+    """How many threads a parallel kernel uses now."""
+    return 1 if _state["forked"] else int(numba.get_num_threads())

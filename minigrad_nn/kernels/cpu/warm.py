@@ -1,0 +1,90 @@
+"""Compile kernels before they are needed, by calling each on arrays of a few numbers.
+
+Entry points see one-dimensional arrays, so the types of a call depend on the element type alone:
+one call of each row of each table compiles all that any geometry will need.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from .. import Warmed
+from ..epilogue import Epilogue
+from ..geometry import Geometry
+from . import normalise, pool
+from .convolution import TABLE
+
+GEOMETRY = Geometry.of((3, 3), 2)
+
+
+def _operands(dtype: Any) -> dict[str, np.ndarray]:
+    return {
+        "x": np.ones((1, 1, 3, 3), dtype),
+        "w": np.ones((1, 1, 2, 2), dtype),
+        "g": np.ones((1, 1, 2, 2), dtype),
+        "vector": np.ones(1, dtype),
+        "indices": np.zeros((1, 1, 2, 2), np.int64),
+    }
+
+
+def _rows(kernel: str, first: str, second: str) -> Callable[[dict[str, np.ndarray]], None]:
+    def call(a: dict[str, np.ndarray]) -> None:
+        # A weight's gradient takes no activation; the others compile the pass of an epilogue too.
+        epilogue = None if kernel == "conv_weight" else Epilogue(activation="relu")
+        for row in TABLE[kernel]:
+            row.compute(a[first], a[second], GEOMETRY, None, None, epilogue)
+
+    return call
+
+
+RELU = Epilogue(activation="relu")
+CALLS: dict[str, Callable[[dict[str, np.ndarray]], Any]] = {
+    "conv": _rows("conv", "x", "w"),
+    "conv_input": _rows("conv_input", "g", "w"),
+    "conv_weight": _rows("conv_weight", "x", "g"),
+    "max_pool": lambda a: pool.max_pool(a["x"], GEOMETRY, None, None, None, RELU),
+    "gather": lambda a: pool.gather(a["x"], a["indices"], None, None, RELU),
+    "scatter": lambda a: pool.scatter(a["g"], a["indices"], (3, 3), None, None, RELU),
+    "sum_pool": lambda a: pool.sum_pool(a["x"], GEOMETRY, None, None, RELU),
+    "sum_pool_input": lambda a: pool.sum_pool_input(a["g"], GEOMETRY, None, None, RELU),
+    "average_pool": lambda a: pool.average_pool(a["x"], GEOMETRY, True, None, None, RELU),
+    "average_pool_input": lambda a: pool.average_pool_input(
+        a["g"], GEOMETRY, True, None, None, RELU
+    ),
+    "moments": lambda a: normalise.moments(a["x"], None),
+    "batch_norm": lambda a: normalise.batch_norm(
+        a["x"], a["vector"], a["vector"], 1e-5, None, None, RELU
+    ),
+    "batch_norm_given": lambda a: normalise.batch_norm_given(
+        a["x"], a["vector"], a["vector"], a["vector"], a["vector"], None, None, RELU
+    ),
+    "batch_norm_backward": lambda a: normalise.batch_norm_backward(
+        a["x"], a["x"], a["vector"], a["vector"], a["vector"], False, None, None
+    ),
+}
+
+
+def warmup(
+    kernels: Iterable[str] | None,
+    dtypes: Iterable[Any],
+    progress: Callable[[Warmed], None] | None,
+) -> list[Warmed]:
+    """See `minigrad_nn.kernels.warmup`."""
+    names = list(CALLS) if kernels is None else list(kernels)
+    for name in names:
+        if name not in CALLS:
+            raise ValueError(f"warmup: no kernel is called {name!r}; there are {', '.join(CALLS)}")
+    types = [np.dtype(dtype) for dtype in dtypes]
+    told = []
+    for number, (name, dtype) in enumerate((n, d) for n in names for d in types):
+        start = time.perf_counter()
+        CALLS[name](_operands(dtype))
+        seconds = time.perf_counter() - start
+        told.append(Warmed(name, str(dtype), number + 1, len(names) * len(types), seconds))
+        if progress is not None:
+            progress(told[-1])
+    return told
