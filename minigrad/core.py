@@ -11,16 +11,26 @@ and hands the product, the *contribution*, to its input.
 
 from __future__ import annotations
 
-import functools
 import inspect
 import types
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
-from operator import attrgetter
-from threading import get_ident
+from operator import attrgetter, itemgetter
 from typing import Any
 
-__all__ = ["GraphError", "Node", "Op", "Variable", "enable_grad", "is_recording", "no_grad", "op"]
+from minigrad.recording import enable_grad, is_recording, no_grad, paused
+
+__all__ = [
+    "GraphError",
+    "Node",
+    "Op",
+    "Variable",
+    "enable_grad",
+    "is_recording",
+    "no_grad",
+    "op",
+    "paused",
+]
 
 next_seq = count(1).__next__
 """The creation number of the next node.  Inputs are older than what is computed from them, so
@@ -31,93 +41,6 @@ _creation_number = attrgetter("seq")
 
 class GraphError(RuntimeError):
     """A graph was asked for something that it cannot give: freed, stale, or nothing to do."""
-
-
-# --- recording -----------------------------------------------------------------------------------
-
-paused: set[int] = set()
-"""Identifiers of the threads that record nothing now.  Empty nearly always, which is the one
-thing that the fast path asks."""
-
-
-def is_recording() -> bool:
-    """Whether operations of this thread are recorded on the graph."""
-    return not paused or get_ident() not in paused
-
-
-class _Recording:
-    """Switches recording for one thread: a context manager and a decorator."""
-
-    _paused: bool
-
-    def __init__(self) -> None:
-        self._before: list[bool] = []
-
-    def __enter__(self) -> None:
-        ident = get_ident()
-        self._before.append(ident in paused)
-        (paused.add if self._paused else paused.discard)(ident)
-
-    def __exit__(self, *exc_info: object) -> None:
-        (paused.add if self._before.pop() else paused.discard)(get_ident())
-
-    def __call__(self, function: Callable) -> Callable:
-        """Decorate a function or a generator function: its own body runs inside the context."""
-        mode = type(self)
-        if inspect.isgeneratorfunction(function):
-
-            @functools.wraps(function)
-            def generator(*args: Any, **kwargs: Any) -> Any:
-                # Recording is switched only while the body runs, never while it is suspended.
-                body = function(*args, **kwargs)
-                resume: Callable[[], Any] = functools.partial(next, body)
-                while True:
-                    try:
-                        with mode():
-                            value = resume()
-                    except StopIteration as stop:
-                        return stop.value
-                    try:
-                        sent = yield value
-                    except GeneratorExit:
-                        with mode():
-                            body.close()
-                        raise
-                    except BaseException as error:
-                        resume = functools.partial(body.throw, error)
-                    else:
-                        resume = functools.partial(body.send, sent)
-
-            return generator
-
-        @functools.wraps(function)
-        def wrapper(*args: Any, **kwargs: Any) -> Any:
-            with mode():
-                return function(*args, **kwargs)
-
-        return wrapper
-
-
-class no_grad(_Recording):  # noqa: N801 - a context manager, named like a function
-    """Record nothing: inside, results require no gradient and keep nothing alive.
-
-    A context manager and a decorator, also of generators.  It holds for the current thread only
-    and ends when an exception flies.
-
-    >>> import minigrad
-    >>> x = minigrad.scalar(3.0)
-    >>> with minigrad.no_grad():
-    ...     (x * x).requires_grad
-    False
-    """
-
-    _paused = True
-
-
-class enable_grad(_Recording):  # noqa: N801 - a context manager, named like a function
-    """Record again inside `no_grad`; a context manager and a decorator."""
-
-    _paused = False
 
 
 # --- variables and nodes -------------------------------------------------------------------------
@@ -316,13 +239,25 @@ def execute(op: Op, args: Sequence, params: dict, out: Any = None) -> Any:
 class Plan:
     """For one op and one pattern of needed gradients: what to save, and the rules as one call."""
 
-    __slots__ = ("pull", "save")
+    __slots__ = ("gather", "pull", "save")
 
     def __init__(self, save: tuple[int, ...], pull: Callable) -> None:
         self.save = save
         """Positions in (*inputs, *outputs) to keep."""
+        self.gather: Callable[[tuple], tuple] = _gather(save)
+        """What to keep of (*inputs, *outputs)."""
         self.pull = pull
         """`pull(node, g, saved) -> contributions`."""
+
+
+def _gather(save: tuple[int, ...]) -> Callable[[tuple], tuple]:
+    if len(save) > 1:
+        return itemgetter(*save)
+    return (lambda values: (values[save[0]],)) if save else (lambda values: ())
+
+
+def _no_rule(node: Node, g: Any, saved: tuple) -> Sequence:
+    raise GraphError(f"{node.op.name} was declared without rules: no gradient can pass it")
 
 
 def _make_plan(op: Op, needs: tuple[bool, ...]) -> Plan:
@@ -334,6 +269,8 @@ def _make_plan(op: Op, needs: tuple[bool, ...]) -> Plan:
         inputs = op.inputs
     slots = {name: i for i, name in enumerate((*inputs, *op.outputs))}
 
+    if op.backward is None and not op.rules:
+        return Plan((), _no_rule)
     if op.backward is None:
         wanted = _names_used(op, needs)
         save = tuple(i for name, i in slots.items() if name in wanted)
@@ -475,7 +412,7 @@ def collect(roots: Iterable[Node]) -> list[Node]:
     while stack:
         node = stack.pop()
         order.append(node)
-        for source, need in zip(node.inputs, node.needs, strict=True):
+        for source, need in zip(node.inputs, node.needs):  # noqa: B905 - a third faster
             if need and source not in seen:
                 seen.add(source)
                 stack.append(source)
@@ -561,7 +498,7 @@ def walk(
             )
         if True in needs:
             contributions = node.pull(g, needs, record, closed)
-            for source, contribution in zip(node.inputs, contributions, strict=True):
+            for source, contribution in zip(node.inputs, contributions):  # noqa: B905
                 if contribution is not None:
                     table[source] = source.merge(table.get(source), contribution, owned)
             closed = closed or node.op.selects

@@ -54,9 +54,7 @@ def ones_like(x: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     return Tensor(np.ones_like(raw(x), dtype), requires_grad=requires_grad)
 
 
-def full_like(
-    x: Any, fill_value: float, dtype: Any = None, requires_grad: bool = False
-) -> Tensor:
+def full_like(x: Any, fill_value: float, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """One value in the shape and dtype of another tensor or array."""
     return Tensor(np.full_like(raw(x), raw(fill_value), dtype), requires_grad=requires_grad)
 

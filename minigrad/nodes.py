@@ -28,6 +28,7 @@ class TensorNode(Node):
     Besides what every `Node` has:
 
     Attributes:
+        plan: what the op saves and how it pulls, for just these needs.
         saved: the raw arrays that the rules need; None once they are freed.
         shape, dtype: of the output.
         owner: a weak reference to the tensor that shows this node's gradient, if one does.
@@ -43,6 +44,7 @@ class TensorNode(Node):
         "op",
         "owner",
         "params",
+        "plan",
         "saved",
         "seq",
         "shape",
@@ -52,13 +54,15 @@ class TensorNode(Node):
     """Makes a tensor of a raw array and its node; `minigrad.tensor` puts it here."""
 
     def __init__(
-        self, op: Op, inputs: tuple, needs: tuple[bool, ...], params: dict, saved: tuple, data: Any
+        self, op: Op, inputs: tuple, needs: tuple[bool, ...], params: dict, values: tuple, data: Any
     ) -> None:
+        plan = op.plan(needs)
         self.op = op
         self.inputs = inputs
         self.needs = needs
         self.params = params
-        self.saved: tuple | None = saved
+        self.plan = plan
+        self.saved: tuple | None = plan.gather(values)
         self.shape = data.shape
         self.dtype = data.dtype
         self.hooks = self.name = self.owner = None
@@ -75,13 +79,18 @@ class TensorNode(Node):
             saved = self._as_variables(saved)
             if op.like is not None:
                 return self._pull_like(g, needs, saved)
-        found = op.plan(self.needs).pull(self, g, saved)
+        found = self.plan.pull(self, g, saved)
         if closed and op.elementwise:
             found = [None if c is None else _shut(g, c) for c in found]
-        return [
-            None if c is None or not need else _fit(c, source, op, i)
-            for i, (c, need, source) in enumerate(zip(found, needs, self.inputs, strict=True))
-        ]
+        fitted = []
+        for c, need, source in zip(found, needs, self.inputs):  # noqa: B905 - the innermost loop
+            if c is None or not need:
+                fitted.append(None)
+            elif c.__class__ is np.ndarray and c.shape == source.shape and c.dtype is source.dtype:
+                fitted.append(c)
+            else:
+                fitted.append(_fit(c, source, op, len(fitted)))
+        return fitted
 
     def _values(self) -> tuple:
         if self.saved is None:
@@ -105,7 +114,7 @@ class TensorNode(Node):
         """Saved arrays as tensors, connected to the nodes that they came from."""
         count = len(self.inputs)
         variables = []
-        for position, array in zip(self.op.plan(self.needs).save, saved, strict=True):
+        for position, array in zip(self.plan.save, saved, strict=True):
             node: Node | None
             if position >= count:
                 node = self.output(position - count, array)
@@ -138,6 +147,8 @@ class TensorNode(Node):
         return [next(found) if need else None for need in needs]
 
     def merge(self, total: Any, contribution: Any, owned: set[Node]) -> Any:
+        if total is None and contribution.__class__ is not IndexedGradient:
+            return contribution
         if isinstance(contribution, IndexedGradient):
             if total is None:
                 total = contribution.zeros()
@@ -145,8 +156,6 @@ class TensorNode(Node):
                 total = total.copy()
             contribution.add_to(total)
             owned.add(self)
-        elif total is None:
-            total = contribution
         elif self in owned:
             total += contribution
         else:
@@ -202,9 +211,9 @@ class MultipleNode(TensorNode):
     __slots__ = ("shapes",)
 
     def __init__(
-        self, op: Op, inputs: tuple, needs: tuple[bool, ...], params: dict, saved: tuple, data: Any
+        self, op: Op, inputs: tuple, needs: tuple[bool, ...], params: dict, values: tuple, data: Any
     ) -> None:
-        super().__init__(op, inputs, needs, params, saved, data[0])
+        super().__init__(op, inputs, needs, params, values, data[0])
         self.shapes = [array.shape for array in data]
 
     def output(self, index: int, array: Any) -> Node | None:

@@ -212,18 +212,14 @@ class Scalar(Variable, Node):
         else:
             _backward(self, float(gradient))
 
-    def pull(
-        self, g: Any, needs: tuple[bool, ...], record: bool, closed: bool = True
-    ) -> Sequence:
+    def pull(self, g: Any, needs: tuple[bool, ...], record: bool, closed: bool = True) -> Sequence:
         if not record:
             values = self.op.scalar_pull(needs, False)(self, g)
             return values if g else [None if v is None else 0.0 for v in values]
         values = self.op.scalar_pull(needs, True)(self, g)
         if g._data == 0.0:
             # A closed gate passes nothing, even if its local gradient is infinite.
-            return [
-                v if v is None or math.isfinite(v._data) else Constant(0.0) for v in values
-            ]
+            return [v if v is None or math.isfinite(v._data) else Constant(0.0) for v in values]
         return values
 
     def merge(self, total: Any, contribution: Any, owned: set) -> Any:
@@ -234,7 +230,8 @@ class Scalar(Variable, Node):
 
     def register_hook(self, hook: Callable[[Any], Any]) -> Callable[[], None]:
         """Call `hook(gradient)` when this node's gradient is complete; what it returns, unless
-        None, takes its place.  Gives a function that removes the hook."""
+        None, takes its place.  Gives a function that removes the hook.
+        """
         if self.hooks is None:
             self.hooks = []
         self.hooks.append(hook)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from minigrad import backend
+from minigrad.convert import as_array
 from minigrad.core import (
     GraphError,
     Node,
@@ -25,7 +26,7 @@ from minigrad.core import (
     walk,
 )
 from minigrad.nodes import Leaf, MultipleNode, OutputNode, TensorNode
-from minigrad.ops import elementwise, linalg, reduce
+from minigrad.operators import Operators, explained
 from minigrad.ops import index as indexing
 from minigrad.ops import shape as shaping
 
@@ -34,19 +35,7 @@ __all__ = ["Tensor", "tensor"]
 _new = object.__new__
 
 
-def _binary(op: Op, swapped: bool = False) -> Callable:
-    """The op as an operator: it declines what it does not know, as Python asks."""
-
-    def method(self: Tensor, other: Any) -> Any:
-        if not isinstance(other, _operands):
-            return NotImplemented
-        return Tensor.apply(op, (other, self) if swapped else (self, other), {})
-
-    method.__name__ = op.name
-    return method
-
-
-class Tensor(Variable):
+class Tensor(Operators, Variable):
     """An n-dimensional array that knows where it came from; made by `tensor` and by operations.
 
     Attributes:
@@ -59,7 +48,6 @@ class Tensor(Variable):
 
     # NumPy must not take `ndarray * tensor` apart elementwise: it would fall off the graph.
     __array_ufunc__ = None
-    __hash__ = object.__hash__
 
     def __init__(
         self,
@@ -105,7 +93,7 @@ class Tensor(Variable):
         return backend.device_of(self._data).name
 
     @property
-    def T(self) -> Tensor:  # noqa: N802 - NumPy's name
+    def T(self) -> Tensor:
         """All axes reversed."""
         return shaping.transpose(self)
 
@@ -381,28 +369,33 @@ class Tensor(Variable):
     def apply(cls, op: Op, args: tuple, params: dict) -> Any:
         """Compute an op on tensors, arrays and numbers, and record it if a gradient is needed."""
         arrays = []
-        record = False
+        inputs = []
+        needs = []
         for arg in args:
             if isinstance(arg, Tensor):
                 arrays.append(arg._data)
-                record = record or arg._requires
-            elif isinstance(arg, Variable):
-                raise TypeError(f"{op.name}: a Scalar and a Tensor do not mix; use tensor(...)")
+                inputs.append(arg)
+                needs.append(arg._requires)
             else:
-                arrays.append(as_array(arg) if isinstance(arg, (list, tuple)) else arg)
+                if isinstance(arg, Variable):
+                    raise TypeError(f"{op.name}: a Scalar and a Tensor do not mix; use tensor(...)")
+                arg = as_array(arg) if isinstance(arg, (list, tuple)) else arg
+                arrays.append(arg)
+                inputs.append(arg)
+                needs.append(False)
         try:
             data = backend.execute(op, arrays, params)
         except ValueError as error:
-            raise _explained(error, op, arrays) from None
+            raise explained(error, op, arrays) from None
+        record = True in needs and (not paused or is_recording())
         if op.multiple:
-            return _record_multiple(op, args, arrays, params, data, record)
-        if not isinstance(data, _array_types):
+            return _multiple(op, inputs, needs, arrays, params, data, record)
+        if isinstance(data, (np.generic, float, int)):
             data = np.asarray(data)
-        if not record or (paused and not is_recording()) or not op.differentiable[0]:
+        if not record or not op.differentiable[0]:
             return _wrap(data)
-        inputs, needs = _inputs(args)
-        saved = _saved(op, needs, arrays, (data,))
-        return _wrap(data, TensorNode(op, inputs, needs, params, saved, data))
+        nodes = tuple([_source(x) for x in inputs])
+        return _wrap(data, TensorNode(op, nodes, tuple(needs), params, (*arrays, data), data))
 
     def __repr__(self) -> str:
         body = np.array2string(self.numpy(), separator=", ", prefix="tensor(")
@@ -490,125 +483,10 @@ class Tensor(Variable):
         """Functional writes: `t.at[i].set(v)`, `.add(v)`, `.multiply(v)` give changed copies."""
         return indexing.At(self)
 
-    # --- operators and methods -------------------------------------------------------------------
-
-    def __pos__(self) -> Tensor:
-        return self
-
-    __neg__ = elementwise.negative
-    __abs__ = elementwise.abs
-    __invert__ = elementwise.logical_not
-    __add__ = _binary(elementwise.add)
-    __radd__ = _binary(elementwise.add, swapped=True)
-    __sub__ = _binary(elementwise.subtract)
-    __rsub__ = _binary(elementwise.subtract, swapped=True)
-    __mul__ = _binary(elementwise.multiply)
-    __rmul__ = _binary(elementwise.multiply, swapped=True)
-    __truediv__ = _binary(elementwise.divide)
-    __rtruediv__ = _binary(elementwise.divide, swapped=True)
-    __floordiv__ = _binary(elementwise.floor_divide)
-    __rfloordiv__ = _binary(elementwise.floor_divide, swapped=True)
-    __pow__ = _binary(elementwise.power)
-    __rpow__ = _binary(elementwise.power, swapped=True)
-    __and__ = _binary(elementwise.logical_and)
-    __or__ = _binary(elementwise.logical_or)
-    __lt__ = _binary(elementwise.less)
-    __le__ = _binary(elementwise.less_equal)
-    __gt__ = _binary(elementwise.greater)
-    __ge__ = _binary(elementwise.greater_equal)
-    __eq__ = _binary(elementwise.equal)  # type: ignore[assignment]
-    __ne__ = _binary(elementwise.not_equal)  # type: ignore[assignment]
-
-    def __matmul__(self, other: Any) -> Any:
-        return linalg.matmul(self, other) if isinstance(other, _operands) else NotImplemented
-
-    def __rmatmul__(self, other: Any) -> Any:
-        return linalg.matmul(other, self) if isinstance(other, _operands) else NotImplemented
-
-    # NumPy's methods
-    sum = reduce.sum
-    mean = reduce.mean
-    prod = reduce.prod
-    max = reduce.max
-    min = reduce.min
-    var = reduce.var
-    std = reduce.std
-    cumsum = reduce.cumsum
-    argmax = reduce.argmax
-    argmin = reduce.argmin
-    any = reduce.any
-    all = reduce.all
-    reshape = shaping.reshape
-    transpose = shaping.transpose
-    swapaxes = shaping.swapaxes
-    squeeze = shaping.squeeze
-    ravel = shaping.ravel
-    flatten = shaping.flatten
-    astype = shaping.astype
-    repeat = shaping.repeat
-    take = indexing.take
-    sort = indexing.sort
-    argsort = indexing.argsort
-    dot = linalg.dot
-    trace = linalg.trace
-    diagonal = linalg.diagonal
-    clip = elementwise.clip
-
-    # and those that a formula reads well with, as on scalars
-    exp = elementwise.exp
-    log = elementwise.log
-    sqrt = elementwise.sqrt
-    square = elementwise.square
-    sin = elementwise.sin
-    cos = elementwise.cos
-    tan = elementwise.tan
-    tanh = elementwise.tanh
-    sigmoid = elementwise.sigmoid
-    relu = elementwise.relu
-    abs = elementwise.abs
-    pow = elementwise.power
-
 
 # --- making tensors ------------------------------------------------------------------------------
 
-_array_types: tuple[type, ...] = (np.ndarray,)
-_operands = (Tensor, np.ndarray, int, float, np.generic, list, Variable)
 _plain_dtypes = (np.dtype(np.float32), np.dtype(np.bool_))
-
-
-def as_array(data: Any, dtype: Any = None) -> Any:
-    """`data` as a raw array: float32 from Python numbers, NumPy's own dtype from arrays.
-
-    Raises:
-        TypeError: `data` is no array of numbers.
-    """
-    if isinstance(data, Tensor):
-        array = data._data
-    elif isinstance(data, (np.ndarray, np.generic)):
-        array = np.asarray(data)
-    elif isinstance(data, Variable):
-        raise TypeError("tensor: data is a Scalar; take its `.data`")
-    elif hasattr(data, "__array__") and not isinstance(data, (list, tuple)):
-        array = np.asarray(data)
-    else:
-        try:
-            array = np.asarray(_without_tensors(data))
-        except ValueError as error:
-            raise TypeError(f"tensor: data does not form an array: {error}") from None
-        if dtype is None and array.dtype.kind in "iuf":
-            array = array.astype(np.float32)
-    if array.dtype.kind not in "biuf":
-        raise TypeError(
-            f"tensor: data must be numbers or booleans, got {type(data).__name__} of dtype "
-            f"{array.dtype}"
-        )
-    return array if dtype is None else array.astype(dtype, copy=False)
-
-
-def _without_tensors(data: Any) -> Any:
-    if isinstance(data, (list, tuple)):
-        return [_without_tensors(part) for part in data]
-    return data._data if isinstance(data, Tensor) else data
 
 
 def tensor(
@@ -652,46 +530,24 @@ TensorNode.wrap = staticmethod(_wrap)
 # --- recording -----------------------------------------------------------------------------------
 
 
-def _inputs(args: tuple) -> tuple[tuple, tuple[bool, ...]]:
-    """The nodes of the arguments, and along which of them a gradient flows."""
-    inputs = []
-    needs = []
-    for arg in args:
-        if isinstance(arg, Tensor):
-            node = arg._node
-            inputs.append(arg.node if node is None else node)
-            needs.append(arg._requires)
-        else:
-            number = isinstance(arg, (int, float))
-            inputs.append(arg if number else Leaf(as_array(arg), False, None, None))
-            needs.append(False)
-    return tuple(inputs), tuple(needs)
+def _source(x: Any) -> Any:
+    """What stands for an argument in the graph: its node, or a Python constant as it is."""
+    if isinstance(x, Tensor):
+        return x._node or x.node
+    return x if isinstance(x, (int, float)) else Leaf(as_array(x), False, None, None)
 
 
-def _saved(op: Op, needs: tuple[bool, ...], arrays: list, outputs: tuple) -> tuple:
-    count = len(arrays)
-    return tuple(
-        [arrays[i] if i < count else outputs[i - count] for i in op.plan(needs).save]
-    )
-
-
-def _record_multiple(
-    op: Op, args: tuple, arrays: list, params: dict, outputs: tuple, record: bool
+def _multiple(
+    op: Op, inputs: list, needs: list, arrays: list, params: dict, outputs: tuple, record: bool
 ) -> tuple[Tensor, ...]:
-    if not record or not is_recording():
+    if not record:
         return tuple(_wrap(np.asarray(data)) for data in outputs)
-    inputs, needs = _inputs(args)
-    saved = _saved(op, needs, arrays, outputs)
-    node = MultipleNode(op, inputs, needs, params, saved, outputs)
+    nodes = tuple(_source(x) for x in inputs)
+    node = MultipleNode(op, nodes, tuple(needs), params, (*arrays, *outputs), outputs)
     return tuple(
         _wrap(data, OutputNode(node, i, data) if differentiable else None)
         for i, (data, differentiable) in enumerate(zip(outputs, op.differentiable, strict=True))
     )
-
-
-def _explained(error: ValueError, op: Op, arrays: list) -> ValueError:
-    shapes = ", ".join(str(np.shape(a)) for a in arrays)
-    return ValueError(f"{op.name} of shapes {shapes}: {error}")
 
 
 def _transfer_raw(x: Any, *, device: str) -> Any:

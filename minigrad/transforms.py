@@ -430,9 +430,7 @@ class CheckpointNode(MultipleNode):
 
     def pull(self, g: Any, needs: tuple[bool, ...], record: bool, closed: bool) -> Sequence:
         outputs = self.again()
-        seeds = [
-            (o.node, gi) for o, gi in zip(outputs, g, strict=True) if gi is not None
-        ]
+        seeds = [(o.node, gi) for o, gi in zip(outputs, g, strict=True) if gi is not None]
         wanted = [node for node, need in zip(self.inputs, needs, strict=True) if need]
         found = iter(walk(seeds, wanted=wanted, record=record, release=not record, stop=True))
         return [next(found) if need else None for need in needs]

@@ -202,9 +202,7 @@ def _slope_in_exponent(a: Any, b: Any, y: Any) -> Any:
     return y * log(where(flat, 1.0, a))
 
 
-absolute = op(
-    "abs", np.absolute, lambda g, x: g * sign(x), scalar=operator.abs, gate="elementwise"
-)
+absolute = op("abs", np.absolute, lambda g, x: g * sign(x), scalar=operator.abs, gate="elementwise")
 abs = absolute
 sign = op(
     "sign",
@@ -217,9 +215,7 @@ ceil = op("ceil", np.ceil, lambda g: zeros_like_raw(g), scalar=on_floats(math.ce
 
 # --- exponentials and logarithms -----------------------------------------------------------------
 
-exp = op(
-    "exp", np.exp, lambda g, y: g * y, scalar=on_floats(math.exp, np.exp), gate="elementwise"
-)
+exp = op("exp", np.exp, lambda g, y: g * y, scalar=on_floats(math.exp, np.exp), gate="elementwise")
 expm1 = op(
     "expm1",
     np.expm1,

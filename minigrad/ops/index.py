@@ -13,6 +13,7 @@ import numpy as np
 from minigrad.core import Op, Variable, op, raw
 from minigrad.ops.elementwise import keep
 
+
 class IndexedGradient:
     """A gradient that is zero except at an index: added into one buffer, never spread out.
 

@@ -34,8 +34,10 @@ def _matmul_left(g: Any, b: Any, a_shape: tuple[int, ...]) -> Any:
 def _matmul_right(g: Any, a: Any, b_shape: tuple[int, ...]) -> Any:
     a_ndim = raw(a).ndim
     if a_ndim == 1:
-        return multiply(a, g) if len(b_shape) == 1 else multiply(
-            expand_dims(a, -1), expand_dims(g, -2)
+        return (
+            multiply(a, g)
+            if len(b_shape) == 1
+            else multiply(expand_dims(a, -1), expand_dims(g, -2))
         )
     if len(b_shape) == 1:
         return squeeze(matmul(swapaxes(a, -1, -2), expand_dims(g, -1)), -1)
@@ -323,9 +325,11 @@ def _cofactors(a: np.ndarray) -> np.ndarray:
     """The derivative of the determinant by each element, also where it is 0 (by SVD)."""
     u, s, vt = np.linalg.svd(a)
     n = a.shape[-1]
-    others = np.stack(
-        [np.prod(np.delete(s, i, axis=-1), axis=-1) for i in range(n)], axis=-1
-    ) if n else s
+    others = (
+        np.stack([np.prod(np.delete(s, i, axis=-1), axis=-1) for i in range(n)], axis=-1)
+        if n
+        else s
+    )
     sign = np.linalg.det(u) * np.linalg.det(vt)
     return (sign[..., None, None] * (u * others[..., None, :])) @ vt
 

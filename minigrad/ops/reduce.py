@@ -175,8 +175,10 @@ def _degrees(x: Any, axes: tuple[int, ...] | None, ddof: int) -> int:
 norm2 = op(
     "norm",
     lambda x, *, axis, keepdims: np.sqrt(np.add.reduce(x * x, axis=axis, keepdims=keepdims)),
-    lambda g, x, y, axis: _spread(g, raw(x).shape, axis)
-    * divide(x, _spread(where(raw(y) == 0, 1.0, y), raw(x).shape, axis)),
+    lambda g, x, y, axis: (
+        _spread(g, raw(x).shape, axis)
+        * divide(x, _spread(where(raw(y) == 0, 1.0, y), raw(x).shape, axis))
+    ),
 )
 
 
@@ -257,8 +259,10 @@ def _dropped(shape: tuple[int, ...], axis: Any) -> list[tuple[int, bool]]:
 _logsumexp = op(
     "logsumexp",
     _logsumexp_raw,
-    lambda g, x, y, axis: _spread(g, raw(x).shape, axis)
-    * exp(x - _spread(where(np.isfinite(raw(y)), y, 0.0), raw(x).shape, axis)),
+    lambda g, x, y, axis: (
+        _spread(g, raw(x).shape, axis)
+        * exp(x - _spread(where(np.isfinite(raw(y)), y, 0.0), raw(x).shape, axis))
+    ),
 )
 
 

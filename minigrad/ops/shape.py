@@ -6,6 +6,7 @@ Also what the engine itself needs: `identity`, `astype` and `sum_to`, the adjoin
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -256,10 +257,7 @@ def split(x: Any, indices_or_sections: Shape, axis: int = 0) -> list:
     else:
         cuts = [0, *(int(i) for i in indices_or_sections), size]
     lead = (slice(None),) * place
-    return [
-        getitem(x, index=(*lead, slice(start, stop)))
-        for start, stop in zip(cuts[:-1], cuts[1:], strict=True)
-    ]
+    return [getitem(x, index=(*lead, slice(start, stop))) for start, stop in pairwise(cuts)]
 
 
 def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: float = 0.0) -> Any:

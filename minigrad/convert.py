@@ -1,0 +1,44 @@
+"""What users hand over, as raw arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minigrad.core import Variable
+
+
+def as_array(data: Any, dtype: Any = None) -> Any:
+    """`data` as a raw array: float32 from Python numbers, NumPy's own dtype from arrays.
+
+    Raises:
+        TypeError: `data` is no array of numbers.
+    """
+    if isinstance(data, Variable) and isinstance(data._data, float):
+        raise TypeError("tensor: data is a Scalar; take its `.data`")
+    if isinstance(data, Variable):
+        array = data._data
+    elif isinstance(data, (np.ndarray, np.generic)):
+        array = np.asarray(data)
+    elif hasattr(data, "__array__") and not isinstance(data, (list, tuple)):
+        array = np.asarray(data)
+    else:
+        try:
+            array = np.asarray(_without_tensors(data))
+        except ValueError as error:
+            raise TypeError(f"tensor: data does not form an array: {error}") from None
+        if dtype is None and array.dtype.kind in "iuf":
+            array = array.astype(np.float32)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(
+            f"tensor: data must be numbers or booleans, got {type(data).__name__} of dtype "
+            f"{array.dtype}"
+        )
+    return array if dtype is None else array.astype(dtype, copy=False)
+
+
+def _without_tensors(data: Any) -> Any:
+    if isinstance(data, (list, tuple)):
+        return [_without_tensors(part) for part in data]
+    return data._data if isinstance(data, Variable) else data
