@@ -1,7 +1,7 @@
 """Every Python example of the written pages runs: README, CONTRIBUTING and docs.
 
-Blocks fenced as `python` run in the order of the page, in one namespace and an empty folder. A block
-with prompts (`>>>`) is checked like a doctest; any other must only run through.
+Blocks fenced as `python` run in the order of the page, in one namespace and an empty folder. A
+block with prompts (`>>>`) is checked like a doctest; any other must only run through.
 """
 
 import doctest
