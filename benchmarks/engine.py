@@ -23,6 +23,7 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import date
+from itertools import pairwise
 
 import numpy as np
 
@@ -40,7 +41,7 @@ def mlp_step(leaf: Callable, activation: Callable) -> tuple[Callable, int]:
     sizes = [3, 8, 8, 1]
     weights = [
         [[leaf(numbers.uniform(-1, 1)) for _ in range(m + 1)] for _ in range(n)]
-        for m, n in zip(sizes, sizes[1:], strict=False)
+        for m, n in pairwise(sizes)
     ]
     inputs = [leaf(numbers.uniform(-1, 1)) for _ in range(3)]
 
@@ -56,7 +57,7 @@ def mlp_step(leaf: Callable, activation: Callable) -> tuple[Callable, int]:
             values = outputs
         values[0].backward()
 
-    operations = sum((2 * m + 1) * n for m, n in zip(sizes, sizes[1:], strict=False))
+    operations = sum((2 * m + 1) * n for m, n in pairwise(sizes))
     return step, operations
 
 

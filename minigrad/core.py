@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count
 from operator import attrgetter, itemgetter
 from typing import Any
@@ -51,6 +51,9 @@ class Variable:
 
     __slots__ = ()
     _data: Any
+    requires_grad: Any
+    item: Any
+    detach: Any
 
     @classmethod
     def apply(cls, op: Op, args: tuple, params: dict) -> Any:
@@ -76,14 +79,16 @@ class Node:
     """
 
     __slots__ = ()
-    op: Op | None
+    op: Any  # an Op, or None
     inputs: tuple
-    needs: tuple[bool, ...]
-    params: dict[str, Any]
+    needs: Any  # tuple[bool, ...]; scalars compute it
+    params: Mapping[str, Any]
     seq: int
     requires_grad: bool
     name: str | None
     hooks: list[Callable] | None
+    shape: tuple[int, ...]
+    dtype: Any
     keeps_grad: bool
     """Whether the gradient is to stay readable: at leaves, and where the user asked for it."""
 
@@ -118,6 +123,9 @@ class Saved:
 
     def __init__(self, **values: Any) -> None:
         self.__dict__.update(values)
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"this op saves no {name!r}; it saves {', '.join(self.__dict__)}")
 
 
 class Op:
@@ -420,7 +428,7 @@ def collect(roots: Iterable[Node]) -> list[Node]:
     return order
 
 
-def leading_to(order: list[Node], wanted: set[Node]) -> set[Node]:
+def leading_to(order: Sequence[Node], wanted: set[Node]) -> set[Node]:
     """Of the nodes in `order` (newest first), those through which a wanted node is reached."""
     useful = set()
     for node in reversed(order):
@@ -431,7 +439,7 @@ def leading_to(order: list[Node], wanted: set[Node]) -> set[Node]:
     return useful
 
 
-Observer = Callable[[list[Node], dict[Node, Any]], Iterable[Node]]
+Observer = Callable[[Sequence[Node], dict[Node, Any]], Iterable[Node]]
 
 
 def walk(
@@ -440,7 +448,7 @@ def walk(
     wanted: Sequence[Node] | None = None,
     record: bool = False,
     release: bool = False,
-    order: list[Node] | None = None,
+    order: Sequence[Node] | None = None,
     stop: bool = False,
     observe: Observer | None = None,
 ) -> list[Any]:
@@ -464,7 +472,7 @@ def walk(
     if order is None:
         order = collect(node for node, _ in seeds)
     targets = None if wanted is None else set(wanted)
-    useful = None if targets is None else leading_to(order, targets)
+    useful = set() if targets is None else leading_to(order, targets)
     table: dict[Node, Any] = {}
     owned: set[Node] = set()
     results: dict[Node, Any] = {}

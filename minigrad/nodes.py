@@ -8,9 +8,9 @@ gradients are added up without ever writing into an array that somebody else may
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from minigrad.core import GraphError, Node, Op, Variable, next_seq
 from minigrad.ops import elementwise, shape
 from minigrad.ops.index import IndexedGradient
 
-_NOTHING: MappingProxyType = MappingProxyType({})
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class TensorNode(Node):
@@ -50,7 +50,8 @@ class TensorNode(Node):
         "shape",
     )
     requires_grad = True
-    wrap: Callable[[Any, Node | None], Any]
+    owner: Any
+    wrap: ClassVar[Callable[..., Any]]
     """Makes a tensor of a raw array and its node; `minigrad.tensor` puts it here."""
 
     def __init__(
@@ -82,7 +83,7 @@ class TensorNode(Node):
         found = self.plan.pull(self, g, saved)
         if closed and op.elementwise:
             found = [None if c is None else _shut(g, c) for c in found]
-        fitted = []
+        fitted: list[Any] = []
         for c, need, source in zip(found, needs, self.inputs):  # noqa: B905 - the innermost loop
             if c is None or not need:
                 fitted.append(None)

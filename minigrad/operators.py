@@ -56,6 +56,11 @@ class Operators:
     """The part of `Tensor` that says which op an operator or a method is."""
 
     __slots__ = ()
+    _data: Any
+    _node: Any
+    _requires: bool
+    node: Any
+    apply: Callable
 
     # Defining `==` would take the hash away: tensors are keys by identity.
     __hash__ = object.__hash__
@@ -84,8 +89,8 @@ class Operators:
     __le__ = _binary(elementwise.less_equal)
     __gt__ = _binary(elementwise.greater)
     __ge__ = _binary(elementwise.greater_equal)
-    __eq__ = _binary(elementwise.equal)  # type: ignore[assignment]
-    __ne__ = _binary(elementwise.not_equal)  # type: ignore[assignment]
+    __eq__ = _binary(elementwise.equal)
+    __ne__ = _binary(elementwise.not_equal)
 
     def __matmul__(self, other: Any) -> Any:
         return linalg.matmul(self, other) if isinstance(other, _operands) else NotImplemented

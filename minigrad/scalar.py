@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from operator import attrgetter
 from threading import RLock
@@ -60,7 +60,7 @@ class Edge(NamedTuple):
 # --- recording, specialised for floats -----------------------------------------------------------
 
 
-def _number(value: Any) -> float:
+def _number(value: Any) -> Any:
     return value._data if isinstance(value, Scalar) else value
 
 
@@ -131,8 +131,9 @@ class Scalar(Variable, Node):
     __slots__ = ("_data", "_pull", "grad", "hooks", "inputs", "name", "op", "seq")
     requires_grad = True
     keeps_grad = True
-    params = MappingProxyType({})
+    params: Mapping[str, Any] = MappingProxyType({})
     shape = ()
+    _pull: Callable
 
     # Values compare by number, yet stay usable in sets and as keys, by identity.
     __hash__ = object.__hash__
@@ -140,7 +141,7 @@ class Scalar(Variable, Node):
     def __init__(self, data: float, name: str | None = None) -> None:
         self._data = float(data)
         self.grad: Any = None
-        self.op: Op | None = None
+        self.op: Any = None
         self.inputs: tuple = ()
         self.name = name
         self.hooks: list | None = None
@@ -191,7 +192,7 @@ class Scalar(Variable, Node):
 
     def backward(
         self,
-        gradient: float = 1.0,
+        gradient: Any = 1.0,
         retain_graph: bool = True,
         create_graph: bool = False,
     ) -> None:
@@ -235,7 +236,8 @@ class Scalar(Variable, Node):
         if self.hooks is None:
             self.hooks = []
         self.hooks.append(hook)
-        return lambda: self.hooks.remove(hook)
+        hooks = self.hooks
+        return lambda: hooks.remove(hook)
 
     def zero_grad(self) -> None:
         """Forget the gradient."""
@@ -326,7 +328,7 @@ class Scalar(Variable, Node):
     __add__ = _operator(ops.add, operator.add)
     __sub__ = _operator(ops.subtract, operator.sub)
     __mul__ = _operator(ops.multiply, operator.mul)
-    __truediv__ = _operator(ops.divide, ops.divide.scalar)
+    __truediv__ = _operator(ops.divide, ops.ieee_divide)
 
     def __pow__(self, other: Any) -> Scalar:
         return _applied(ops.power, self, other)
@@ -404,7 +406,7 @@ class Constant(Scalar):
         )
 
 
-def scalar(data: float, name: str | None = None, requires_grad: bool = True) -> Scalar:
+def scalar(data: Any, name: str | None = None, requires_grad: bool = True) -> Scalar:
     """Make a leaf of a scalar graph.
 
     Args:

@@ -60,7 +60,7 @@ class Tensor(Operators, Variable):
         self._data = array.copy() if array is data or array.base is not None else array
         self._grad: Tensor | None = None
         self._name = name
-        self._node: Node | None = None
+        self._node: Any = None
         self._requires = False
         if requires_grad:
             self.requires_grad = True
@@ -554,7 +554,7 @@ def _transfer_raw(x: Any, *, device: str) -> Any:
     return backend.get_device(device).from_numpy(backend.device_of(x).to_numpy(x))
 
 
-_transfer = Op(
+_transfer: Op = Op(
     "to",
     _transfer_raw,
     inputs=("x",),

@@ -58,7 +58,7 @@ def zeros_like_raw(x: Any) -> Any:
 
 # --- choosing ------------------------------------------------------------------------------------
 
-where = op(
+where: Op = op(
     "where",
     np.where,
     lambda g: None,
@@ -159,12 +159,13 @@ multiply = op(
     scalar=operator.mul,
     gate="elementwise",
 )
-divide = op(
+ieee_divide = on_floats(operator.truediv, np.divide)
+divide: Op = op(
     "divide",
     np.divide,
     lambda g, b: divide(g, b),
     lambda g, y, b: -divide(g * y, b),
-    scalar=on_floats(operator.truediv, np.divide),
+    scalar=ieee_divide,
     gate="elementwise",
 )
 negative = op("negative", np.negative, lambda g: -g, scalar=operator.neg)
@@ -204,7 +205,7 @@ def _slope_in_exponent(a: Any, b: Any, y: Any) -> Any:
 
 absolute = op("abs", np.absolute, lambda g, x: g * sign(x), scalar=operator.abs, gate="elementwise")
 abs = absolute
-sign = op(
+sign: Op = op(
     "sign",
     np.sign,
     lambda g: zeros_like_raw(g),
@@ -274,7 +275,7 @@ def _finite(y: Any) -> Any:
 sin = op(
     "sin", np.sin, lambda g, x: g * cos(x), scalar=on_floats(math.sin, np.sin), gate="elementwise"
 )
-cos = op(
+cos: Op = op(
     "cos", np.cos, lambda g, x: -g * sin(x), scalar=on_floats(math.cos, np.cos), gate="elementwise"
 )
 tan = op(
@@ -320,7 +321,7 @@ sinh = op(
     scalar=on_floats(math.sinh, np.sinh),
     gate="elementwise",
 )
-cosh = op(
+cosh: Op = op(
     "cosh",
     np.cosh,
     lambda g, x: g * sinh(x),

@@ -103,7 +103,7 @@ def _last_written(shape: tuple[int, ...], index: Any) -> Any:
     return target[index] == numbers
 
 
-at_set = op(
+at_set: Op = op(
     "at_set",
     _set,
     lambda g, index: at_set(g, 0.0, index=index),

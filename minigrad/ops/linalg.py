@@ -299,7 +299,7 @@ def _outer_columns(a: Any, b: Any) -> Any:
     return matmul(a, _t(b))
 
 
-_solve = op(
+_solve: Op = op(
     "solve",
     np.linalg.solve,
     lambda g, a, y: -_outer_columns(_solve(_t(a), g), y),

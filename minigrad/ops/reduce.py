@@ -59,7 +59,7 @@ def _reduction(function: Any) -> Any:
 
 def _mean_raw(x: Any, *, axis: Any, keepdims: bool) -> Any:
     # NumPy's own mean takes twice as long on small arrays; integers become floats as there.
-    total = np.add.reduce(x, axis=axis, keepdims=keepdims)
+    total: Any = np.add.reduce(x, axis=axis, keepdims=keepdims)  # type: ignore[call-overload]
     with np.errstate(invalid="ignore", divide="ignore"):
         return total / _count(x.shape, axis)
 
@@ -229,7 +229,7 @@ _prod = Op(
     like=_prod_by_pairs,
 )
 
-_cumsum = op(
+_cumsum: Op = op(
     "cumsum",
     lambda x, *, axis: np.cumsum(x, axis=axis),
     lambda g, axis: flip(_cumsum(flip(g, axis), axis=axis), axis),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -281,7 +281,8 @@ def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: float =
         )
     for axis, (pair, n) in enumerate(zip(widths, shape, strict=True)):
         if pair != (0, 0):
-            x = take(x, np.pad(np.arange(n), pair, mode=mode), axis)
+            places = np.pad(np.arange(n), pair, mode=cast(Any, mode))
+            x = take(x, places, axis)
     return x
 
 
