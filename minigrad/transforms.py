@@ -376,9 +376,9 @@ def checkpoint(f: Callable) -> Callable:
 
     >>> import minigrad
     >>> x = minigrad.tensor([1.0, 2.0], requires_grad=True)
-    >>> checkpoint(lambda t: (t * t).exp())(x).sum().backward()
+    >>> checkpoint(lambda t: t.square().square())(x).sum().backward()
     >>> x.grad
-    tensor([  5.4365635, 218.3926   ])
+    tensor([ 4., 32.])
     """
 
     @functools.wraps(f)
