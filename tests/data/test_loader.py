@@ -192,3 +192,16 @@ def test_a_state_that_does_not_fit_is_told_and_changes_nothing(change, message):
     with pytest.raises(ValueError, match=message):
         loader.load_state_dict(before | change)
     assert loader.state_dict() == before
+
+
+def test_a_transform_draws_anew_for_each_batch_of_each_epoch():
+    drawn = []
+
+    def note(batch, generator):
+        drawn.append(generator.random().item())
+        return batch
+
+    loader = Loader(dataset(6), 2, seed=0, transform=note)
+    epoch(loader)
+    epoch(loader)
+    assert len(set(drawn)) == len(drawn) == 6
