@@ -29,6 +29,7 @@ suppress_warnings = ["myst.xref_missing"]  # pages link to source files, which a
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 napoleon_numpy_docstring = False
+napoleon_use_ivar = True  # attributes belong to the text of their class
 default_role = "code"  # `x` in a docstring is code
 # pytest runs the examples in docstrings; here only those of the pages themselves are run.
 doctest_test_doctest_blocks = ""
