@@ -249,8 +249,11 @@ class Generator:
         return out
 
     def random(
-        self, shape: Shape = (), *,
-        dtype: DTypeLike = np.float32, out: NDArray[Any] | None = None,
+        self,
+        shape: Shape = (),
+        *,
+        dtype: DTypeLike = np.float32,
+        out: NDArray[Any] | None = None,
     ) -> NDArray[Any]:
         """Uniform numbers in [0, 1), multiples of 2**-24 (float32) or 2**-53 (float64).
 
@@ -265,8 +268,13 @@ class Generator:
         return self._fill("random", shape, dtype, out)
 
     def uniform(
-        self, shape: Shape = (), low: float = 0.0, high: float = 1.0, *,
-        dtype: DTypeLike = np.float32, out: NDArray[Any] | None = None,
+        self,
+        shape: Shape = (),
+        low: float = 0.0,
+        high: float = 1.0,
+        *,
+        dtype: DTypeLike = np.float32,
+        out: NDArray[Any] | None = None,
     ) -> NDArray[Any]:
         """Uniform numbers in [low, high); all equal `low` where `low == high`.
 
@@ -292,8 +300,13 @@ class Generator:
         return result
 
     def normal(
-        self, shape: Shape = (), mean: float = 0.0, std: float = 1.0, *,
-        dtype: DTypeLike = np.float32, out: NDArray[Any] | None = None,
+        self,
+        shape: Shape = (),
+        mean: float = 0.0,
+        std: float = 1.0,
+        *,
+        dtype: DTypeLike = np.float32,
+        out: NDArray[Any] | None = None,
     ) -> NDArray[Any]:
         """Normally distributed numbers of the given mean and standard deviation.
 
@@ -338,8 +351,12 @@ class Generator:
             return self._numpy().permutation(size).astype(np.int64, copy=False)
 
     def bernoulli(
-        self, shape: Shape, p: float = 0.5, *,
-        dtype: DTypeLike = np.bool_, out: NDArray[Any] | None = None,
+        self,
+        shape: Shape,
+        p: float = 0.5,
+        *,
+        dtype: DTypeLike = np.bool_,
+        out: NDArray[Any] | None = None,
     ) -> NDArray[Any]:
         """A mask that is true with probability `p`, to a resolution of 2**-24.
 

@@ -170,10 +170,7 @@ def docstring_violations(root: Path) -> list[str]:
     """
     trees = list(sources(root))
     classes = {
-        node.name: node
-        for _, tree in trees
-        for node in tree.body
-        if isinstance(node, ast.ClassDef)
+        node.name: node for _, tree in trees for node in tree.body if isinstance(node, ast.ClassDef)
     }
 
     def inherits(owner: ast.ClassDef, method: str) -> bool:

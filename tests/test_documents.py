@@ -1,7 +1,8 @@
 """Every Python example of the written pages runs: README, CONTRIBUTING and docs.
 
 Blocks fenced as `python` run in the order of the page, in one namespace and an empty folder. A
-block with prompts (`>>>`) is checked like a doctest; any other must only run through.
+block with prompts (`>>>`) is checked like a doctest; any other must only run through. A fragment
+that shows a form and cannot run alone is fenced as `py`.
 """
 
 import doctest
