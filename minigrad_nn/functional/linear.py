@@ -1,0 +1,82 @@
+"""The fully connected layer as one operation: a matrix product and a bias."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minigrad.core import op, raw
+from minigrad.ops.linalg import matmul
+from minigrad.ops.reduce import sum as sum_over
+from minigrad.ops.shape import reshape, swapaxes
+
+__all__ = ["linear"]
+
+
+def _rows(x: Any) -> Any:
+    """`(..., features)` as one matrix `(rows, features)`."""
+    shape = raw(x).shape
+    return x if len(shape) == 2 else reshape(x, (-1, shape[-1]))
+
+
+def _weight_rule(g: Any, x: Any) -> Any:
+    return matmul(swapaxes(_rows(g), 0, 1), _rows(x))
+
+
+def _bias_rule(g: Any) -> Any:
+    return sum_over(_rows(g), 0)
+
+
+def _linear_bias(x: Any, w: Any, b: Any) -> Any:
+    y = np.matmul(x, w.T)
+    return np.add(y, b, out=y) if y.dtype == b.dtype else y + b
+
+
+_linear = op(
+    "linear",
+    lambda x, w: np.matmul(x, w.T),
+    lambda g, w: matmul(g, w),
+    lambda g, x: _weight_rule(g, x),
+)
+_linear_with_bias = op(
+    "linear_bias",
+    _linear_bias,
+    lambda g, w: matmul(g, w),
+    lambda g, x: _weight_rule(g, x),
+    lambda g: _bias_rule(g),
+)
+
+
+def linear(x: Any, w: Any, b: Any = None) -> Any:
+    """`x @ w.T + b`: each output is a weighted sum of all inputs.
+
+    Args:
+        x: `(..., inputs)`, at least `(N, inputs)`.
+        w: `(outputs, inputs)`.
+        b: `(outputs,)`, or None.
+
+    Returns:
+        `(..., outputs)`.
+
+    Raises:
+        ValueError: shapes that do not belong together.
+
+    >>> import minigrad
+    >>> linear(minigrad.tensor([[1, 2]]), minigrad.tensor([[3, 4], [5, 6]]), minigrad.tensor([1, 0]))
+    tensor([[12., 17.]])
+    """
+    shape, weights = np.shape(raw(x)), np.shape(raw(w))
+    if len(weights) != 2 or len(shape) < 2 or shape[-1] != weights[1]:
+        raise ValueError(
+            f"linear: w must be (outputs, inputs) and x (..., inputs) with as many inputs, got x "
+            f"of shape {shape} and w of shape {weights}"
+        )
+    if b is None:
+        return _linear(x, w)
+    if np.shape(raw(b)) != weights[:1]:
+        raise ValueError(
+            f"linear: b must have shape {weights[:1]}, one number for each row of w, got "
+            f"{np.shape(raw(b))}"
+        )
+    return _linear_with_bias(x, w, b)

@@ -1,0 +1,211 @@
+"""Losses: cross-entropy, negative log-likelihood and mean squared error.
+
+`cross_entropy` is one fused operation, stable for logits of any size; the plain composition that
+it equals stands beside it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minigrad.core import Op, Saved, op, raw
+from minigrad.ops.elementwise import square
+from minigrad.ops.reduce import mean
+from minigrad.ops.reduce import sum as sum_over
+from minigrad_nn.functional.activation import log_softmax, log_softmax_raw, softmax_raw
+
+__all__ = ["cross_entropy", "mse_loss", "nll_loss"]
+
+REDUCTIONS = ("mean", "sum", "none")
+
+
+def _places(target: Any) -> tuple:
+    """The index that reads class `target[n, ...]` of `(N, C, ...)`."""
+    if target.ndim == 1:
+        return np.arange(target.shape[0]), target
+    first, *rest = np.ogrid[tuple(slice(n) for n in target.shape)]
+    return (first, target, *rest)
+
+
+def _place(h: Any, target: Any, *, classes: int) -> Any:
+    x = np.zeros((target.shape[0], classes, *target.shape[1:]), h.dtype)
+    x[_places(target)] = h
+    return x
+
+
+pick = op(
+    "pick",
+    lambda x, target: x[_places(target)],
+    lambda g, target, x_shape: place(g, target, classes=x_shape[1]),
+    lambda g: None,
+    gate="selects",
+)
+"""`(N, ...)` out of `(N, C, ...)`: the number of each target class."""
+
+place = op(
+    "place",
+    _place,
+    lambda g, target: pick(g, target),
+    lambda g: None,
+)
+"""The adjoint of `pick`: `(N, ...)` into zeros `(N, C, ...)`."""
+
+
+def _reduce(loss: Any, reduction: str) -> Any:
+    if reduction == "mean":
+        return mean(loss)
+    return sum_over(loss) if reduction == "sum" else loss
+
+
+def cross_entropy_plain(x: Any, target: Any, *, smoothing: float, reduction: str) -> Any:
+    """What the fused `cross_entropy` equals, in single operations."""
+    log_p = log_softmax(x, 1)
+    loss = -pick(log_p, target)
+    if smoothing:
+        classes = raw(x).shape[1]
+        loss = (1.0 - smoothing) * loss - (smoothing / classes) * sum_over(log_p, 1)
+    return _reduce(loss, reduction)
+
+
+def _cross_entropy_raw(x: Any, target: Any, *, smoothing: float, reduction: str) -> Any:
+    log_p = log_softmax_raw(x, axis=1)
+    loss = -log_p[_places(target)]
+    if smoothing:
+        loss *= 1.0 - smoothing
+        loss -= (smoothing / x.shape[1]) * np.add.reduce(log_p, axis=1)
+    if reduction == "none":
+        return loss
+    total = np.add.reduce(loss, axis=None)
+    if reduction == "sum":
+        return total
+    with np.errstate(invalid="ignore"):
+        return total / loss.size
+
+
+def _cross_entropy_rule(saved: Saved, g: Any, needs: tuple[bool, ...]) -> list:
+    """Softmax minus the (smoothed) target distribution."""
+    x, target = saved.x, saved.target
+    gx = softmax_raw(x, axis=1)
+    gx[_places(target)] -= 1.0 - saved.smoothing
+    if saved.smoothing:
+        gx -= saved.smoothing / x.shape[1]
+    if saved.reduction == "none":
+        gx *= np.expand_dims(g, 1)
+    else:
+        gx *= g / target.size if saved.reduction == "mean" else g
+    return [gx, None]
+
+
+_cross_entropy = Op(
+    "cross_entropy",
+    _cross_entropy_raw,
+    inputs=("x", "target"),
+    saves=("x", "target"),
+    backward=_cross_entropy_rule,
+    like=cross_entropy_plain,
+)
+
+
+def _checked(name: str, x: Any, target: Any, reduction: str) -> Any:
+    """The target classes as a raw array that is known to fit."""
+    values, classes = raw(x), raw(target)
+    if not hasattr(classes, "dtype"):
+        classes = np.asarray(classes)
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"{name}: reduction must be one of {REDUCTIONS}, got {reduction!r}")
+    if values.dtype.kind != "f":
+        raise TypeError(f"{name}: x must hold floats, got {values.dtype}; convert it with .astype")
+    if values.ndim < 2:
+        raise ValueError(
+            f"{name}: x must be (N, classes) or (N, classes, *spatial), got shape {values.shape}"
+        )
+    wanted = (values.shape[0], *values.shape[2:])
+    if classes.dtype.kind not in "iu":
+        raise TypeError(
+            f"{name}: target must hold class numbers, integers of shape {wanted}, got "
+            f"{classes.dtype} of shape {classes.shape}; convert them with .astype(int), or take "
+            ".argmax(1) of one-hot rows"
+        )
+    if classes.shape != wanted:
+        raise ValueError(
+            f"{name}: target must have shape {wanted}, one class number for each prediction in x "
+            f"of shape {values.shape}, got shape {classes.shape}"
+        )
+    if classes.size and (classes.min() < 0 or classes.max() >= values.shape[1]):
+        wrong = np.argwhere((classes < 0) | (classes >= values.shape[1]))[0]
+        at = ", ".join(map(str, wrong))
+        raise ValueError(
+            f"{name}: target[{at}] is {classes[tuple(wrong)]}, but x of shape {values.shape} has "
+            f"the classes 0 to {values.shape[1] - 1}"
+        )
+    return classes
+
+
+def cross_entropy(
+    x: Any, target: Any, reduction: str = "mean", label_smoothing: float = 0.0
+) -> Any:
+    """How surprised a prediction is by the truth: `-log(softmax(x)[target])`.
+
+    With label smoothing s the truth is taken to be `1 - s` for the target and `s / classes` for
+    every class besides: `(1 - s) * loss - (s / classes) * sum(log_softmax(x))` (Szegedy and
+    others, "Rethinking the Inception architecture", 2016).
+
+    Args:
+        x: logits, `(N, classes)` or `(N, classes, *spatial)`.
+        target: class numbers, integers of shape `(N,)` or `(N, *spatial)`.
+        reduction: "mean" or "sum" over all predictions, or "none".
+        label_smoothing: in [0, 1].
+
+    Raises:
+        ValueError: a target that is no class, wrong shapes, or an argument out of its range.
+        TypeError: targets that are no integers, or logits that are no floats.
+
+    >>> import minigrad
+    >>> loss = cross_entropy(minigrad.tensor([[0.97, 0.02, 0.01]]).log(), [0])
+    >>> f"{loss.item():.2f}"
+    '0.03'
+    """
+    classes = _checked("cross_entropy", x, target, reduction)
+    if not 0.0 <= label_smoothing <= 1.0:
+        raise ValueError(f"cross_entropy: label_smoothing must be in [0, 1], got {label_smoothing}")
+    return _cross_entropy(x, classes, smoothing=label_smoothing, reduction=reduction)
+
+
+def nll_loss(x: Any, target: Any, reduction: str = "mean") -> Any:
+    """Negative log-likelihood: `-x[target]`, where x holds logarithms of probabilities.
+
+    Args:
+        x: log-probabilities, `(N, classes)` or `(N, classes, *spatial)`, as `log_softmax` gives.
+        target: class numbers, integers of shape `(N,)` or `(N, *spatial)`.
+        reduction: "mean" or "sum" over all predictions, or "none".
+
+    Raises:
+        ValueError, TypeError: as `cross_entropy`.
+    """
+    classes = _checked("nll_loss", x, target, reduction)
+    return _reduce(-pick(x, classes), reduction)
+
+
+def mse_loss(x: Any, target: Any, reduction: str = "mean") -> Any:
+    """Mean squared error, over all elements.
+
+    Args:
+        x: of any shape.
+        target: of the same shape.
+        reduction: "mean" or "sum" over all elements, or "none".
+
+    Raises:
+        ValueError: the shapes differ: broadcast on purpose, never by mistake.
+
+    >>> import minigrad
+    >>> mse_loss(minigrad.tensor([1.0, 2.0]), minigrad.tensor([0.0, 0.0]))
+    tensor(2.5)
+    """
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"mse_loss: reduction must be one of {REDUCTIONS}, got {reduction!r}")
+    shapes = np.shape(raw(x)), np.shape(raw(target))
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"mse_loss: x has shape {shapes[0]}, but target has shape {shapes[1]}")
+    return _reduce(square(x - target), reduction)

@@ -1,0 +1,158 @@
+"""Batch normalisation: one kernel forward, one backward, and the plain formula that they equal.
+
+Ioffe and Szegedy, "Batch normalization", 2015.  Running statistics are updated outside of the
+operation: they are state, not part of the function that is differentiated.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minigrad import backend
+from minigrad.core import Op, Saved, raw
+from minigrad.ops.elementwise import divide, sqrt
+from minigrad.ops.reduce import mean as mean_over
+from minigrad.ops.shape import reshape
+from minigrad_nn import kernels
+
+__all__ = ["batch_norm"]
+
+
+def _column(v: Any, x: Any) -> Any:
+    """`(C,)` as something that broadcasts against `(N, C, *spatial)`."""
+    return reshape(v, (-1,) + (1,) * (raw(x).ndim - 2))
+
+
+def batch_norm_plain(x: Any, gamma: Any, beta: Any, *, eps: float) -> tuple:
+    """What the fused operation equals: output, mean and `1 / sqrt(variance + eps)`."""
+    axes = (0, *range(2, raw(x).ndim))
+    mean = mean_over(x, axes, keepdims=True)
+    centred = x - mean
+    inverse_std = divide(1.0, sqrt(mean_over(centred * centred, axes, keepdims=True) + eps))
+    y = centred * inverse_std * _column(gamma, x) + _column(beta, x)
+    return y, reshape(mean, -1), reshape(inverse_std, -1)
+
+
+def _batch_norm_rule(saved: Saved, g: tuple, needs: tuple[bool, ...]) -> list:
+    return list(
+        kernels.batch_norm_backward(g[0], saved.x, saved.gamma, saved.mean, saved.inverse_std)
+    )
+
+
+_batch_norm = Op(
+    "batch_norm",
+    lambda x, gamma, beta, *, eps: kernels.batch_norm(x, gamma, beta, eps=eps),
+    inputs=("x", "gamma", "beta"),
+    outputs=("y", "mean", "inverse_std"),
+    differentiable=(True, False, False),
+    saves=("x", "gamma", "mean", "inverse_std"),
+    backward=_batch_norm_rule,
+    like=batch_norm_plain,
+)
+
+
+def batch_norm_given_plain(x: Any, gamma: Any, beta: Any, mean: Any, inverse_std: Any) -> Any:
+    """What normalising by given statistics equals."""
+    h = (x - _column(mean, x)) * _column(inverse_std, x)
+    return h * _column(gamma, x) + _column(beta, x)
+
+
+def _given_rule(saved: Saved, g: Any, needs: tuple[bool, ...]) -> list:
+    found = kernels.batch_norm_backward(
+        g, saved.x, saved.gamma, saved.mean, saved.inverse_std, given=True
+    )
+    return [*found, None, None]
+
+
+_batch_norm_given = Op(
+    "batch_norm_given",
+    kernels.batch_norm_given,
+    inputs=("x", "gamma", "beta", "mean", "inverse_std"),
+    saves=("x", "gamma", "mean", "inverse_std"),
+    backward=_given_rule,
+    like=batch_norm_given_plain,
+)
+
+
+def _update(running: Any, value: Any, momentum: float) -> None:
+    array = running._data
+    array *= 1.0 - momentum
+    array += momentum * value
+    backend.written(array, "batch_norm's running statistics")
+
+
+def batch_norm(
+    x: Any,
+    running_mean: Any = None,
+    running_var: Any = None,
+    weight: Any = None,
+    bias: Any = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Any:
+    """Give each channel mean 0 and variance 1, then scale by `weight` and shift by `bias`.
+
+    While training, the statistics are those of this batch, gradients flow through them, and the
+    running ones are updated in place: `running = (1 - momentum) * running + momentum * batch`,
+    with the unbiased variance.  Otherwise the running ones are used, as constants.
+
+    Args:
+        x: `(N, C)` or `(N, C, *spatial)`.
+        running_mean, running_var: tensors `(C,)`; both may be None while training.
+        weight, bias: `(C,)`; None for 1 and 0.
+        training: whose statistics to use.
+        momentum: the weight of this batch in the running statistics.
+        eps: added to the variance.
+
+    Returns:
+        The shape of x.
+
+    Raises:
+        ValueError: a single value a channel while training, no statistics otherwise, or shapes
+            that do not belong together.
+    """
+    values = raw(x)
+    shape = values.shape
+    if len(shape) < 2:
+        raise ValueError(f"batch_norm: x must be (N, C) or (N, C, *spatial), got shape {shape}")
+    for name, given in (("running_mean", running_mean), ("running_var", running_var)):
+        if given is not None and raw(given).shape != shape[1:2]:
+            raise ValueError(
+                f"batch_norm: {name} must have shape {shape[1:2]}, one number for each channel of "
+                f"x of shape {shape}, got {raw(given).shape}"
+            )
+    if weight is None:
+        weight = _filled(values, 1.0)
+    if bias is None:
+        bias = _filled(values, 0.0)
+    if not training:
+        if running_mean is None or running_var is None:
+            raise ValueError(
+                "batch_norm: without training=True it needs running_mean and running_var"
+            )
+        # Copies: a later update of the running statistics must not reach into this graph.
+        mean = raw(running_mean).astype(values.dtype)
+        inverse_std = 1.0 / np.sqrt(raw(running_var) + eps)
+        return _batch_norm_given(x, weight, bias, mean, inverse_std.astype(values.dtype))
+    count = values.size // shape[1] if shape[1] else 0
+    if count < 2:
+        raise ValueError(
+            f"batch_norm: training needs more than one value a channel, got x of shape {shape}: "
+            "use a larger batch, or eval()"
+        )
+    y, batch_mean, inverse_std = _batch_norm(x, weight, bias, eps=eps)
+    if running_mean is not None:
+        _update(running_mean, raw(batch_mean), momentum)
+    if running_var is not None:
+        with np.errstate(all="ignore"):
+            variance = np.maximum(1.0 / np.square(raw(inverse_std)) - eps, 0.0)
+            _update(running_var, variance * (count / (count - 1)), momentum)
+    return y
+
+
+def _filled(like: Any, value: float) -> Any:
+    """A constant `(C,)` where the values of `like` lie."""
+    return backend.device_of(like).from_numpy(np.full(like.shape[1], value, like.dtype))
