@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.core import Op, op, raw
+from minigrad.core import Op, Variable, op, raw
 
 _LN2 = math.log(2.0)
 _LN10 = math.log(10.0)
@@ -126,9 +126,9 @@ def _not_closed(y: Any) -> Any:
 def _inside(x: Any, low: Any, high: Any) -> Any:
     inside = np.ones(np.shape(x), bool)
     if low is not None:
-        inside &= x >= low
+        inside = inside & (x >= low)
     if high is not None:
-        inside &= x <= high
+        inside = inside & (x <= high)
     return inside
 
 
@@ -137,13 +137,21 @@ def clip(x: Any, a_min: Any = None, a_max: Any = None) -> Any:
 
     Args:
         x: a tensor, array or number.
-        a_min, a_max: constant bounds, or None for no bound.  Where a bound itself needs a
-            gradient, write `maximum(minimum(x, b), a)`.
+        a_min, a_max: constant bounds, or None for no bound.
+
+    Raises:
+        TypeError: a bound requires a gradient, which would be lost here.
 
     >>> import minigrad
     >>> minigrad.clip(minigrad.tensor([-2.0, 0.5, 3.0]), -1, 1)
     tensor([-1. ,  0.5,  1. ])
     """
+    for name, bound in ("a_min", a_min), ("a_max", a_max):
+        if isinstance(bound, Variable) and bound.requires_grad:
+            raise TypeError(
+                f"clip: {name} requires a gradient, but clip takes its bounds as constants; write "
+                "minimum(maximum(x, a_min), a_max), or .detach() the bound"
+            )
     return _clip(x, low=raw(a_min), high=raw(a_max))
 
 
@@ -258,16 +266,17 @@ sqrt = op(
 logaddexp = op(
     "logaddexp",
     np.logaddexp,
-    lambda g, a, y: g * exp(a - _finite(y)),
-    lambda g, b, y: g * exp(b - _finite(y)),
+    lambda g, a, b: g * sigmoid(_difference(a, b)),
+    lambda g, a, b: g * sigmoid(_difference(b, a)),
     scalar=lambda a, b: float(np.logaddexp(a, b)),
     gate="elementwise",
 )
 
 
-def _finite(y: Any) -> Any:
-    """`y`, but 0 where it is infinite, so that the difference of two infinities is no NaN."""
-    return where(np.isfinite(raw(y)), y, 0.0)
+def _difference(a: Any, b: Any) -> Any:
+    """a - b, but 0 where both are the same infinity, which would give NaN."""
+    tie = (raw(a) == raw(b)) & (abs(raw(a)) == math.inf)
+    return where(tie, 0.0, a - b)
 
 
 # --- trigonometric and hyperbolic functions ------------------------------------------------------

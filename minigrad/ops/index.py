@@ -91,6 +91,15 @@ put_add = op("put_add", _put_add, lambda g, index: getitem(g, index=index), inpu
 
 def _set(x: Any, values: Any, *, index: Any) -> Any:
     out = np.array(x)
+    values = np.asarray(values)
+    if out.dtype.kind != "f" and values.dtype.kind == "f":
+        with np.errstate(invalid="ignore"):
+            whole = values.astype(out.dtype)
+        if np.any(whole != values):
+            raise TypeError(
+                f"at[...].set: a tensor of {out.dtype} would cut off these values of "
+                f"{values.dtype}; convert it with .astype(...) first"
+            )
     out[index] = values
     return out
 
@@ -103,7 +112,7 @@ def _last_written(shape: tuple[int, ...], index: Any) -> Any:
     return target[index] == numbers
 
 
-at_set: Op = op(
+_at_set: Op = op(
     "at_set",
     _set,
     lambda g, index: at_set(g, 0.0, index=index),
@@ -111,6 +120,18 @@ at_set: Op = op(
     inputs="x values",
     gate="selects",
 )
+
+
+def at_set(x: Any, values: Any, *, index: Any) -> Any:
+    """A copy of `x` with `values` at `index`."""
+    if isinstance(values, Variable) and values.requires_grad:
+        dtype = np.result_type(raw(x))
+        if dtype.kind != "f":
+            raise TypeError(
+                f"at[...].set: the values require a gradient, which a tensor of {dtype} cannot "
+                "carry; convert it with .astype(...) first"
+            )
+    return _at_set(x, values, index=index)
 
 
 def _add(x: Any, values: Any, *, index: Any) -> Any:
@@ -163,12 +184,8 @@ class At:
 
 def _axis_index(shape: tuple[int, ...], indices: np.ndarray, axis: int) -> tuple:
     """What `take_along_axis` means, as an advanced index."""
-    grid = np.ogrid[tuple(slice(n) for n in indices.shape)]
-    full = list(grid)
+    full: list[np.ndarray] = list(np.ogrid[tuple(slice(n) for n in shape)])
     full[axis] = indices
-    for i, (n, m) in enumerate(zip(shape, indices.shape, strict=True)):
-        if i != axis and n != 1 and m == 1:
-            full[i] = np.arange(n).reshape([-1 if j == i else 1 for j in range(len(shape))])
     return tuple(full)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from minigrad.core import Op, Saved, Variable, op, raw
 from minigrad.ops import reduce
-from minigrad.ops.elementwise import absolute, multiply, power
+from minigrad.ops.elementwise import absolute, multiply, power, where
 from minigrad.ops.index import getitem
 from minigrad.ops.shape import broadcast_to, expand_dims, moveaxis, reshape, squeeze, swapaxes
 
@@ -89,9 +89,17 @@ def tensordot(a: Any, b: Any, axes: Any = 2) -> Any:
     """
     a_ndim, b_ndim = np.ndim(raw(a)), np.ndim(raw(b))
     if isinstance(axes, int):
+        if not 0 <= axes <= min(a_ndim, b_ndim):
+            raise ValueError(f"tensordot: axes {axes}, but a has {a_ndim} axes and b {b_ndim}")
         left, right = list(range(a_ndim - axes, a_ndim)), list(range(axes))
     else:
         left, right = ([x] if isinstance(x, int) else list(x) for x in axes)
+    a_shape, b_shape = np.shape(raw(a)), np.shape(raw(b))
+    if len(left) != len(right) or [a_shape[i] for i in left] != [b_shape[j] for j in right]:
+        raise ValueError(
+            f"tensordot: axes {left} of shape {a_shape} and axes {right} of shape {b_shape} do "
+            "not have the same sizes"
+        )
     left, right = [i % a_ndim for i in left], [i % b_ndim for i in right]
     letters = iter(string.ascii_letters)
     a_names = [next(letters) for _ in range(a_ndim)]
@@ -259,7 +267,10 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
         return reduce.max(size, axes, keepdims=keepdims)
     if ord == 1:
         return reduce.sum(size, axes, keepdims=keepdims)
-    return power(reduce.sum(power(size, ord), axes, keepdims=keepdims), 1.0 / ord)
+    total = reduce.sum(power(size, ord), axes, keepdims=keepdims)
+    # The root is infinitely steep at 0: there the gate is closed.
+    zero = raw(total) == 0
+    return where(zero, 0.0, power(where(zero, 1.0, total), 1.0 / ord))
 
 
 def _is_vector(x: Any, axes: Any) -> bool:

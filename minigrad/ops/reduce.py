@@ -64,6 +64,12 @@ def _mean_raw(x: Any, *, axis: Any, keepdims: bool) -> Any:
         return total / _count(x.shape, axis)
 
 
+def _as_floats(x: Any) -> Any:
+    """An array as it is if it has floats, converted to float64 otherwise."""
+    x = np.asarray(x)
+    return x if x.dtype.kind == "f" else x.astype(np.float64)
+
+
 def _attained(x: Any, y: Any, axis: tuple[int, ...] | None) -> Any:
     """For each element its share of the gradient of a max or min, as a raw constant."""
     x, y = raw(x), raw(y)
@@ -174,7 +180,9 @@ def _degrees(x: Any, axes: tuple[int, ...] | None, ddof: int) -> int:
 
 norm2 = op(
     "norm",
-    lambda x, *, axis, keepdims: np.sqrt(np.add.reduce(x * x, axis=axis, keepdims=keepdims)),
+    lambda x, *, axis, keepdims: np.sqrt(
+        np.add.reduce(np.square(_as_floats(x)), axis=axis, keepdims=keepdims)
+    ),
     lambda g, x, y, axis: (
         _spread(g, raw(x).shape, axis)
         * divide(x, _spread(where(raw(y) == 0, 1.0, y), raw(x).shape, axis))
@@ -193,8 +201,10 @@ def _prod_by_pairs(x: Any, *, axis: tuple[int, ...] | None, keepdims: bool) -> A
     axes = tuple(range(len(shape))) if axis is None else axis
     kept = _kept(shape, axes)
     rest = tuple(n for i, n in enumerate(shape) if i not in axes)
-    flat = reshape(moveaxis(x, axes, tuple(range(len(axes)))), (_count(shape, axes), *rest))
     n = _count(shape, axes)
+    if n == 0:
+        return sum(x, axes, keepdims) + 1.0
+    flat = reshape(moveaxis(x, axes, tuple(range(len(axes)))), (n, *rest))
     while n > 1:
         half = n // 2
         pairs = multiply(
@@ -245,6 +255,7 @@ def cumsum(x: Any, axis: int | None = None) -> Any:
 
 
 def _logsumexp_raw(x: Any, *, axis: Any, keepdims: bool) -> Any:
+    x = _as_floats(x)
     top = np.max(x, axis=axis, keepdims=True, initial=-np.inf)
     top = np.where(np.isfinite(top), top, 0).astype(x.dtype)
     with np.errstate(divide="ignore"):

@@ -12,14 +12,17 @@ from typing import Any, cast
 import numpy as np
 
 from minigrad.core import Op, Saved, Variable, op, raw
-from minigrad.ops.index import getitem, take
+from minigrad.ops.index import _normal_axis, getitem, take
 
 Shape = int | Sequence[int]
 
 identity = op("identity", lambda x: x, lambda g: g, view=True)
 
-# The gradient is cast back at the graph's edge, like every gradient.
+# The gradient is cast back at the graph's edge, like every gradient.  Integers carry none.
 _astype = op("astype", lambda x, *, dtype: x.astype(dtype), lambda g: g)
+_truncate = Op(
+    "astype", lambda x, *, dtype: x.astype(dtype), inputs=("x",), differentiable=(False,)
+)
 
 _reshape = op(
     "reshape",
@@ -58,8 +61,12 @@ _pad = op(
 
 
 def astype(x: Any, dtype: Any) -> Any:
-    """The same values in another dtype; the gradient comes back in the old one."""
-    return _astype(x, dtype=np.dtype(dtype))
+    """The same values in another dtype; the gradient comes back in the old one.
+
+    Integers and booleans carry no gradient: the result then requires none.
+    """
+    dtype = np.dtype(dtype)
+    return (_astype if dtype.kind == "f" else _truncate)(x, dtype=dtype)
 
 
 def _sum_to_raw(x: Any, shape: tuple[int, ...]) -> Any:
@@ -123,8 +130,10 @@ def transpose(x: Any, *axes: Any) -> Any:
 
 def swapaxes(x: Any, axis1: int, axis2: int) -> Any:
     """Exchange two axes."""
-    axes = list(range(np.ndim(raw(x))))
-    axes[axis1], axes[axis2] = axes[axis2], axes[axis1]
+    ndim = np.ndim(raw(x))
+    i, j = _normal_axis("swapaxes", axis1, ndim), _normal_axis("swapaxes", axis2, ndim)
+    axes = list(range(ndim))
+    axes[i], axes[j] = j, i
     return transpose(x, axes)
 
 
@@ -151,7 +160,8 @@ def squeeze(x: Any, axis: Shape | None = None) -> Any:
     shape = np.shape(raw(x))
     if axis is None:
         return reshape(x, tuple(n for n in shape if n != 1))
-    axes = {a % len(shape) for a in ([axis] if isinstance(axis, int) else axis)}
+    names = [axis] if isinstance(axis, (int, np.integer)) else axis
+    axes = {_normal_axis("squeeze", a, len(shape)) for a in names}
     for a in axes:
         if shape[a] != 1:
             raise ValueError(f"squeeze: axis {a} of shape {shape} has size {shape[a]}, not 1")
@@ -246,8 +256,7 @@ def split(x: Any, indices_or_sections: Shape, axis: int = 0) -> list:
     Raises:
         ValueError: the axis cannot be cut into that many equal sections.
     """
-    ndim = np.ndim(raw(x))
-    place = axis % ndim
+    place = _normal_axis("split", axis, np.ndim(raw(x)))
     size = np.shape(raw(x))[place]
     if isinstance(indices_or_sections, (int, np.integer)):
         n = int(indices_or_sections)
