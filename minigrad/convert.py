@@ -38,6 +38,13 @@ def as_array(data: Any, dtype: Any = None) -> Any:
     return array if dtype is None else array.astype(dtype, copy=False)
 
 
+def as_own_array(data: Any, dtype: Any = None) -> Any:
+    """As `as_array`, in memory that nobody else has."""
+    array = as_array(data, dtype)
+    fresh = isinstance(data, (list, tuple, bool, int, float)) and array.base is None
+    return array if fresh else array.copy()
+
+
 def _without_tensors(data: Any) -> Any:
     if isinstance(data, (list, tuple)):
         return [_without_tensors(part) for part in data]

@@ -38,6 +38,9 @@ descending creation number is a topological order and no search for one is neede
 
 _creation_number = attrgetter("seq")
 
+last_set = 0
+"""Creation number at the last time that a scalar leaf was set: any gate that is newer is fresh."""
+
 
 class GraphError(RuntimeError):
     """A graph was asked for something that it cannot give: freed, stale, or nothing to do."""
@@ -186,6 +189,7 @@ class Op:
         self.elementwise = gate == "elementwise"
         self.view = view
         self.multiple = len(self.outputs) > 1
+        self.defaults: dict[str, Any] = getattr(forward, "__kwdefaults__", None) or {}
         self._plans: dict[tuple[bool, ...], Plan] = {}
         self._scalar_pulls: dict[tuple[tuple[bool, ...], bool], Callable] = {}
         if isinstance(forward, types.FunctionType):
@@ -306,7 +310,13 @@ def _make_plan(op: Op, needs: tuple[bool, ...]) -> Plan:
         )
         if op.variadic:
             values["shapes"] = [shape_of(source) for source in node.inputs]
-        return backward(Saved(**values, **node.params), g, needs)
+        found = backward(Saved(**{**op.defaults, **node.params}, **values), g, needs)
+        if len(found) != len(needs):
+            raise GraphError(
+                f"{op.name}: its backward returned {len(found)} gradient(s) for {len(needs)} "
+                "input(s); return one for each, None where `needs` is False"
+            )
+        return found
 
     return Plan(save, pull)
 
@@ -345,14 +355,21 @@ def _compile_pull(op: Op, needs: tuple[bool, ...], values: dict[str, str]) -> Ca
             continue
         names = rule.__code__.co_varnames[1 : rule.__code__.co_argcount]
         # A name that is no value of the op is one of its static parameters.
-        args = [values.get(name, f"node.params[{name!r}]") for name in names]
+        args = [values[name] if name in values else _parameter(op, name) for name in names]
         terms.append(f"rule{i}({', '.join(['g', *args])})")
     head = "node, g, saved=()"
     source = f"def pull({head}):\n    return ({', '.join(terms)},)\n"
     scope: dict[str, Any] = {f"rule{i}": rule for i, rule in enumerate(op.rules)}
     scope["shape_of"] = shape_of
+    scope["defaults"] = op.defaults
     exec(compile(source, f"<rules of {op.name}>", "exec"), scope)
     return scope["pull"]
+
+
+def _parameter(op: Op, name: str) -> str:
+    if name in op.defaults:
+        return f"node.params.get({name!r}, defaults[{name!r}])"
+    return f"node.params[{name!r}]"
 
 
 def op(
@@ -382,7 +399,9 @@ def op(
         gate, view: see `Op`.
 
     Raises:
-        ValueError: the number of rules is not the number of inputs, or a rule takes no gradient.
+        TypeError: a rule is no plain function.
+        ValueError: the number of rules is not the number of inputs, a rule takes no gradient, or
+            it names something that the op does not have.
 
     >>> import minigrad, numpy as np
     >>> cube = minigrad.op("cube", lambda x: x**3, lambda g, x: g * 3 * x**2)
@@ -403,17 +422,39 @@ def op(
             f"op {name}: its inputs are {', '.join(names)}, so it takes {len(names)} rule(s), "
             f"one for each in this order; {len(rules)} given"
         )
-    for rule in rules:
-        if rule.__code__.co_argcount == 0 or rule.__code__.co_varnames[0] != "g":
+    known = {"y", *names, *(f"{n}_shape" for n in names), *_static(forward)}
+    for i, rule in enumerate(rules):
+        if not isinstance(rule, types.FunctionType):
+            raise TypeError(f"op {name}: rule {i} must be a lambda or def, got {rule!r}")
+        wanted = rule.__code__.co_varnames[: rule.__code__.co_argcount]
+        if wanted[:1] != ("g",):
             raise ValueError(f"op {name}: the first parameter of a rule is the gate gradient `g`")
+        for unknown in wanted[1:]:
+            if unknown not in known:
+                raise ValueError(
+                    f"op {name}: rule {i} asks for `{unknown}`; it can have "
+                    f"{', '.join(sorted(known))}"
+                )
     return Op(name, forward, inputs=names, rules=rules, scalar=scalar, gate=gate, view=view)
+
+
+def _static(forward: Callable) -> tuple[str, ...]:
+    """Names of the static parameters of a forward function."""
+    if not isinstance(forward, types.FunctionType):
+        return ()
+    code = forward.__code__
+    return code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
 
 
 # --- the backward walk ---------------------------------------------------------------------------
 
 
 def collect(roots: Iterable[Node]) -> list[Node]:
-    """All nodes that a gradient from `roots` can reach, newest first; no recursion."""
+    """All nodes that a gradient from `roots` can reach, newest first; no recursion.
+
+    Raises:
+        GraphError: a leaf was set since a gate used it.
+    """
     stack = list(dict.fromkeys(roots))
     seen = set(stack)
     order = []
@@ -425,6 +466,8 @@ def collect(roots: Iterable[Node]) -> list[Node]:
                 seen.add(source)
                 stack.append(source)
     order.sort(key=_creation_number, reverse=True)
+    if order and order[-1].seq < last_set:
+        check_fresh(order)
     return order
 
 
@@ -437,6 +480,21 @@ def leading_to(order: Sequence[Node], wanted: set[Node]) -> set[Node]:
         ):
             useful.add(node)
     return useful
+
+
+def check_fresh(order: Iterable[Node]) -> None:
+    """Tell that a leaf is younger than what was computed from it: its value was set since.
+
+    Raises:
+        GraphError: one of the nodes has such an input.
+    """
+    for node in order:
+        for source, need in zip(node.inputs, node.needs, strict=True):
+            if need and source.seq > node.seq:
+                raise GraphError(
+                    f"{source!r} was changed after {node.op.name} had used it, so the gradient of "
+                    f"{node.op.name} would be wrong: compute the graph again before backward()"
+                )
 
 
 Observer = Callable[[Sequence[Node], dict[Node, Any]], Iterable[Node]]
@@ -488,9 +546,8 @@ def walk(
         if node.hooks:
             for hook in list(node.hooks):
                 replaced = hook(g)
-                if replaced is not None:
-                    g = replaced
-                    owned.discard(node)
+                g = g if replaced is None else replaced
+            owned.discard(node)  # a hook may have kept what it saw
         if targets is None:
             if node.keeps_grad:
                 finished.append((node, g))

@@ -19,6 +19,7 @@ from minigrad.core import GraphError, Node, Op, Variable, next_seq
 from minigrad.ops import elementwise, shape
 from minigrad.ops.index import IndexedGradient
 
+_VALUES = (Variable, type(None))
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -84,6 +85,8 @@ class TensorNode(Node):
         if closed and op.elementwise:
             found = [None if c is None else _shut(g, c) for c in found]
         fitted: list[Any] = []
+        if record:  # a rule that is constant may give a plain array
+            found = [c if isinstance(c, _VALUES) else self.wrap(np.asarray(c)) for c in found]
         for c, need, source in zip(found, needs, self.inputs):  # noqa: B905 - the innermost loop
             if c is None or not need:
                 fitted.append(None)
@@ -121,7 +124,8 @@ class TensorNode(Node):
                 node = self.output(position - count, array)
             else:
                 node = self.inputs[position] if self.needs[position] else None
-            variables.append(array if isinstance(array, (int, float)) else self.wrap(array, node))
+            plain = array is None or isinstance(array, (int, float))
+            variables.append(array if plain else self.wrap(array, node))
         return tuple(variables)
 
     def output(self, index: int, array: Any) -> Node | None:
@@ -246,10 +250,10 @@ class OutputNode(TensorNode):
 
 def _fit(g: Any, source: Node, op: Op, position: int) -> Any:
     """Undo broadcasting and casting: a contribution in the shape and dtype of its argument."""
-    if isinstance(g, (IndexedGradient, float, int)):
-        if isinstance(g, IndexedGradient):
-            g.dtype = source.dtype
-            return g
+    if isinstance(g, IndexedGradient):
+        g.dtype = source.dtype
+        return g
+    if type(g) is float or type(g) is int:  # and no number that NumPy summed up by mistake
         g = np.full(source.shape, g, source.dtype)
     if g.shape != source.shape:
         try:

@@ -46,10 +46,12 @@ def _binary(op: Op, swapped: bool = False) -> Callable:
     return method
 
 
-def explained(error: ValueError, op: Op, arrays: Sequence) -> ValueError:
+def explained(error: Exception, op: Op, arrays: Sequence) -> Exception:
     """NumPy's complaint with the op's name and the shapes in front."""
     shapes = ", ".join(str(np.shape(a)) for a in arrays)
-    return ValueError(f"{op.name} of shapes {shapes}: {error}")
+    kinds = np.linalg.LinAlgError, ValueError, IndexError
+    kind = next(kind for kind in kinds if isinstance(error, kind))
+    return kind(f"{op.name} of shapes {shapes}: {error}")
 
 
 class Operators:

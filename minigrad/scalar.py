@@ -15,11 +15,13 @@ from threading import RLock
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from minigrad import core
 from minigrad.core import (
     GraphError,
     Node,
     Op,
     Variable,
+    check_fresh,
     is_recording,
     next_seq,
     paused,
@@ -30,9 +32,6 @@ from minigrad.ops import elementwise as ops
 __all__ = ["Constant", "Edge", "Scalar", "scalar"]
 
 _creation_number = attrgetter("seq")
-
-_last_write = 0
-"""Creation number at the last time that a leaf was set: newer gates are fresh for sure."""
 
 _walking = RLock()
 """Walks add up gradients at the nodes, and threads may share leaves: one walk at a time."""
@@ -62,6 +61,10 @@ class Edge(NamedTuple):
 
 def _number(value: Any) -> Any:
     return value._data if isinstance(value, Scalar) else value
+
+
+def _variable(value: Any) -> Any:
+    return value if value is None or isinstance(value, Scalar) else Constant(value)
 
 
 def _gate(op: Op, inputs: tuple, value: float, pull: Callable) -> Scalar:
@@ -161,8 +164,7 @@ class Scalar(Variable, Node):
             )
         self._data = float(value)
         # A leaf that is younger than a gate which used it gives the change away.
-        global _last_write
-        _last_write = self.seq = next_seq()
+        core.last_set = self.seq = next_seq()
 
     @property
     def needs(self) -> tuple[bool, ...]:
@@ -217,7 +219,9 @@ class Scalar(Variable, Node):
         if not record:
             values = self.op.scalar_pull(needs, False)(self, g)
             return values if g else [None if v is None else 0.0 for v in values]
-        values = self.op.scalar_pull(needs, True)(self, g)
+        # A hook, and a rule that is constant, may give a plain number.
+        g = _variable(g)
+        values = [_variable(v) for v in self.op.scalar_pull(needs, True)(self, g)]
         if g._data == 0.0:
             # A closed gate passes nothing, even if its local gradient is infinite.
             return [v if v is None or math.isfinite(v._data) else Constant(0.0) for v in values]
@@ -235,9 +239,13 @@ class Scalar(Variable, Node):
         """
         if self.hooks is None:
             self.hooks = []
-        self.hooks.append(hook)
         hooks = self.hooks
-        return lambda: hooks.remove(hook)
+
+        def entry(g: Any) -> Any:  # its own, so that one hook can be registered twice
+            return hook(g)
+
+        hooks.append(entry)
+        return lambda: hooks.remove(entry) if entry in hooks else None
 
     def zero_grad(self) -> None:
         """Forget the gradient."""
@@ -449,19 +457,9 @@ def _collect(root: Scalar) -> tuple[list[Scalar], list[Scalar]]:
                 seen.add(source)
                 stack.append(source)
     gates.sort(key=_creation_number, reverse=True)
-    if gates and gates[-1].seq < _last_write:
-        _check_fresh(gates)
+    if gates and gates[-1].seq < core.last_set:
+        check_fresh(gates)
     return gates, leaves
-
-
-def _check_fresh(gates: list[Scalar]) -> None:
-    for node in gates:
-        for source in node.inputs:
-            if source.seq > node.seq:
-                raise GraphError(
-                    f"{source!r} was changed after {node.op.name} had used it, so the gradient of "
-                    f"{node.op.name} would be wrong: compute the graph again before backward()"
-                )
 
 
 def _backward(root: Scalar, g: float) -> None:

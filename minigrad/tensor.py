@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from minigrad import backend
-from minigrad.convert import as_array
+from minigrad.convert import as_array, as_own_array
 from minigrad.core import (
     GraphError,
     Node,
@@ -56,8 +56,7 @@ class Tensor(Operators, Variable):
         requires_grad: bool = False,
         name: str | None = None,
     ) -> None:
-        array = as_array(data, dtype)
-        self._data = array.copy() if array is data or array.base is not None else array
+        self._data = as_own_array(data, dtype)
         self._grad: Tensor | None = None
         self._name = name
         self._node: Any = None
@@ -278,8 +277,10 @@ class Tensor(Operators, Variable):
 
     def receive_grad(self, g: Any, owned: bool, accumulate: bool) -> None:
         """Take over a finished gradient from a walk (the engine calls this)."""
-        if not isinstance(g, Tensor):
-            # Never share memory: a gradient that is not the walk's own buffer is copied.
+        # Never share memory: a gradient that is not the walk's own buffer is copied.
+        if isinstance(g, Tensor):
+            g = _wrap(g._data.copy(), g._node if g._requires else None)
+        else:
             g = _wrap(g if owned and g.base is None else np.array(g))
         self._grad = g if self._grad is None or not accumulate else self._grad + g
 
@@ -300,16 +301,18 @@ class Tensor(Operators, Variable):
             found = hook(g if isinstance(g, Tensor) else _wrap(np.asarray(g)))
             if found is None:
                 return None
-            found = found if isinstance(found, Tensor) else tensor(found, self.dtype)
+            found = found if isinstance(found, Tensor) else tensor(found, node.dtype)
             if found.shape != node.shape:
                 raise ValueError(
                     f"a hook returned a gradient of shape {found.shape} for a tensor of shape "
                     f"{node.shape}"
                 )
+            if found.dtype != node.dtype:
+                found = shaping.astype(found, node.dtype)
             return found if isinstance(g, Tensor) else found._data
 
-        node.hooks = [*(node.hooks or []), on_raw]
-        return lambda: node.hooks.remove(on_raw)
+        node.hooks = hooks = [*(node.hooks or []), on_raw]
+        return lambda: hooks.remove(on_raw) if on_raw in hooks else None
 
     def backward(
         self,
@@ -336,11 +339,11 @@ class Tensor(Operators, Variable):
             )
         seed = self.seed(gradient, create_graph)
         retain = create_graph if retain_graph is None else retain_graph
-        if create_graph:
-            with enable_grad():
-                walk([(self.node, seed)], record=True, release=not retain)
-        else:
-            with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"):
+            if create_graph:
+                with enable_grad():
+                    walk([(self.node, seed)], record=True, release=not retain)
+            else:
                 walk([(self.node, seed)], release=not retain)
 
     def seed(self, gradient: Any = None, record: bool = False) -> Any:
@@ -385,7 +388,7 @@ class Tensor(Operators, Variable):
                 needs.append(False)
         try:
             data = backend.execute(op, arrays, params)
-        except ValueError as error:
+        except (ValueError, IndexError) as error:
             raise explained(error, op, arrays) from None
         record = True in needs and (not paused or is_recording())
         if op.multiple:
@@ -534,7 +537,9 @@ def _source(x: Any) -> Any:
     """What stands for an argument in the graph: its node, or a Python constant as it is."""
     if isinstance(x, Tensor):
         return x._node or x.node
-    return x if isinstance(x, (int, float)) else Leaf(as_array(x), False, None, None)
+    if x is None or isinstance(x, (int, float)):
+        return x
+    return Leaf(as_array(x), False, None, None)
 
 
 def _multiple(

@@ -94,11 +94,11 @@ def _gradients(
     seeds: list, inputs: Sequence, record: bool, release: bool, order: list[Node] | None = None
 ) -> list[Any]:
     nodes = [_node(x) for x in inputs]
-    if record:
-        with enable_grad():
-            found = walk(seeds, wanted=nodes, record=True, release=release, order=order)
-    else:
-        with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"):
+        if record:
+            with enable_grad():
+                found = walk(seeds, wanted=nodes, record=True, release=release, order=order)
+        else:
             found = walk(seeds, wanted=nodes, release=release, order=order)
     return [_result(g, x) for g, x in zip(found, inputs, strict=True)]
 

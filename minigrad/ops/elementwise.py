@@ -346,7 +346,7 @@ def _sigmoid(x: Any) -> Any:
     return np.where(x >= 0, 1.0, small) / (1.0 + small)
 
 
-sigmoid = op(
+sigmoid: Op = op(
     "sigmoid",
     _sigmoid,
     lambda g, y: g * (y * (1.0 - y)),
