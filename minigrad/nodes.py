@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from minigrad import backend
-from minigrad.core import GraphError, Node, Op, Variable, next_seq
+from minigrad.core import GraphError, Node, Op, Variable, next_seq, walk
 from minigrad.ops import elementwise, shape
 from minigrad.ops.index import IndexedGradient
 
@@ -134,8 +134,6 @@ class TensorNode(Node):
 
     def _pull_like(self, g: Any, needs: tuple[bool, ...], saved: tuple) -> Sequence:
         """The rule of a fused op under create_graph: that of the composition it equals."""
-        from minigrad.transforms import gradients
-
         count = len(self.inputs)
         aliases = [
             shape.identity(value) if need else value
@@ -144,11 +142,9 @@ class TensorNode(Node):
         outputs = self.op.like(*aliases, **self.params)
         if not isinstance(outputs, tuple):
             outputs, g = (outputs,), (g,)
-        pairs = [(o, s) for o, s in zip(outputs, g, strict=True) if s is not None]
-        wanted = [alias for alias, need in zip(aliases, needs, strict=True) if need]
-        found = iter(
-            gradients([o for o, _ in pairs], wanted, [s for _, s in pairs], create_graph=True)
-        )
+        seeds = [(o.node, s) for o, s in zip(outputs, g, strict=True) if s is not None]
+        wanted = [alias.node for alias, need in zip(aliases, needs, strict=True) if need]
+        found = iter(walk(seeds, wanted=wanted, record=True))
         return [next(found) if need else None for need in needs]
 
     def merge(self, total: Any, contribution: Any, owned: set[Node]) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad import random
+from minigrad import backend, random
 from minigrad.core import (
     GraphError,
     Node,
@@ -26,7 +26,7 @@ from minigrad.core import (
     raw,
     walk,
 )
-from minigrad.nodes import MultipleNode, OutputNode
+from minigrad.nodes import Leaf, MultipleNode, OutputNode
 from minigrad.ops import shape
 from minigrad.scalar import Constant, Scalar
 from minigrad.tensor import Tensor, _wrap, tensor
@@ -133,6 +133,16 @@ class _Trace:
             # A plain number among tensors is a plain number to them too.
             self.plain = [isinstance(args[i], (int, float)) for i in self.positions]
             self.output = f(*arguments, **kwargs)
+        if not isinstance(self.output, (Variable, float, int, np.ndarray, np.generic)):
+            raise TypeError(
+                f"{name}: the function must return one tensor or scalar, but it returned a "
+                f"{type(self.output).__name__}"
+            )
+        if name == "grad" and np.size(raw(self.output)) != 1:
+            raise ValueError(
+                f"grad: the function must return one number, but it returned shape "
+                f"{np.shape(raw(self.output))}; reduce it, e.g. with .sum(), or use jacobian"
+            )
 
     def gradients(self, g: Any = None, retain: bool = False) -> tuple:
         """The gradients by the chosen arguments, differentiable if anything outside needs it."""
@@ -260,6 +270,8 @@ def jvp(f: Callable, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[A
     >>> jvp(lambda x: x**2, [3.0], [1.0])
     (9.0, 6.0)
     """
+    if len(primals) != len(tangents):
+        raise ValueError(f"jvp: {len(primals)} primal(s), but {len(tangents)} tangent(s)")
     for i, (p, t) in enumerate(zip(primals, tangents, strict=True)):
         if np.shape(raw(p)) != np.shape(raw(t)):
             raise ValueError(
@@ -393,9 +405,11 @@ def checkpoint(f: Callable) -> Callable:
         live = [o for o in outs if isinstance(o, Tensor) and o.requires_grad]
         if not live:
             return outputs
-        outer = [node for node in collect(o.node for o in live) if node.seq < start]
+        outer = _boundary([o.node for o in live], start)
+        given = [arg._data for arg in (*args, *kwargs.values()) if isinstance(arg, Tensor)]
 
-        def again() -> list[Tensor]:
+        def again(seq: int) -> list[Tensor]:
+            _check_unwritten(given, outer, seq)
             after = random.default_generator().get_state()
             random.default_generator().set_state(before)
             try:
@@ -403,7 +417,8 @@ def checkpoint(f: Callable) -> Callable:
                     found = f(*args, **kwargs)
             finally:
                 random.default_generator().set_state(after)
-            return [o for o in (found if many else (found,)) if o.requires_grad]
+            found = found if many else (found,)
+            return [o for o in found if isinstance(o, Tensor) and o.requires_grad]
 
         node = CheckpointNode(outer, [o._data for o in live], again)
         numbers = iter(range(len(live)))
@@ -418,18 +433,47 @@ def checkpoint(f: Callable) -> Callable:
     return wrapper
 
 
+def _boundary(roots: list[Node], start: int) -> list[Node]:
+    """The nodes older than `start` that the graph of `roots` begins at, and nothing behind them."""
+    seen = set(roots)
+    stack = list(seen)
+    outer = []
+    while stack:
+        node = stack.pop()
+        if node.seq < start:
+            outer.append(node)
+            continue
+        for source, need in zip(node.inputs, node.needs, strict=True):
+            if need and source not in seen:
+                seen.add(source)
+                stack.append(source)
+    return outer
+
+
+def _check_unwritten(arrays: list, nodes: list[Node], seq: int) -> None:
+    """Tell that an argument or a weight of a checkpoint was changed in place since."""
+    owners = [node.owner() for node in nodes if isinstance(node, Leaf) and node.owner is not None]
+    for array in [*arrays, *(owner._data for owner in owners if owner is not None)]:
+        writer = backend.writer_since(array, seq)
+        if writer is not None:
+            raise GraphError(
+                f"backward through checkpoint: a value of shape {array.shape} that it computes "
+                f"from was changed in place by {writer} since; call backward() before the change"
+            )
+
+
 class CheckpointNode(MultipleNode):
     """A whole segment of the graph as one node, which is computed again in the backward pass."""
 
     __slots__ = ("again",)
     _op = Op("checkpoint", lambda *x: x, inputs=("*x",), outputs=("*y",))
 
-    def __init__(self, outer: list[Node], data: list, again: Callable[[], list[Tensor]]) -> None:
+    def __init__(self, outer: list, data: list, again: Callable[[int], list[Tensor]]) -> None:
         super().__init__(self._op, tuple(outer), (True,) * len(outer), {}, (), data)
         self.again = again
 
     def pull(self, g: Any, needs: tuple[bool, ...], record: bool, closed: bool) -> Sequence:
-        outputs = self.again()
+        outputs = self.again(self.seq)
         seeds = [(o.node, gi) for o, gi in zip(outputs, g, strict=True) if gi is not None]
         wanted = [node for node, need in zip(self.inputs, needs, strict=True) if need]
         found = iter(walk(seeds, wanted=wanted, record=record, release=not record, stop=True))

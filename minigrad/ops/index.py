@@ -29,6 +29,7 @@ class IndexedGradient:
         self.dtype = dtype
 
     def zeros(self) -> Any:
+        """A buffer to add to."""
         return np.zeros(self.shape, self.dtype)
 
     def add_to(self, buffer: Any) -> None:
