@@ -1,8 +1,8 @@
 """Differentiable functions of networks, over the kernels; all orders of derivative exist.
 
 Start with `activation` (the rules beside their forwards), then `conv` (three operations that are
-each other's derivatives).  `norm` and `loss` show fused operations: a kernel together with the plain
-composition that it equals.
+each other's derivatives).  `norm` and `loss` show fused operations: a kernel together with the
+plain composition that it equals.
 """
 
 from minigrad_nn.functional.activation import log_softmax, relu, sigmoid, softmax, tanh

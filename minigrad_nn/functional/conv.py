@@ -119,9 +119,7 @@ def _conv(
     kernel = filters[2:]
     if isinstance(padding, str):
         if padding not in ("same", "valid"):
-            raise ValueError(
-                f'{name}: padding must be "same", "valid" or numbers, got {padding!r}'
-            )
+            raise ValueError(f'{name}: padding must be "same", "valid" or numbers, got {padding!r}')
         padding = _same(kernel, stride, dilation) if padding == "same" else 0
     geometry = Geometry.of(shape[2:], kernel, stride, padding, dilation, groups)
     if b is None:

@@ -63,7 +63,8 @@ def linear(x: Any, w: Any, b: Any = None) -> Any:
         ValueError: shapes that do not belong together.
 
     >>> import minigrad
-    >>> linear(minigrad.tensor([[1, 2]]), minigrad.tensor([[3, 4], [5, 6]]), minigrad.tensor([1, 0]))
+    >>> w = minigrad.tensor([[3, 4], [5, 6]])
+    >>> linear(minigrad.tensor([[1, 2]]), w, minigrad.tensor([1, 0]))
     tensor([[12., 17.]])
     """
     shape, weights = np.shape(raw(x)), np.shape(raw(w))

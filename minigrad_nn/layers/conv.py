@@ -1,0 +1,121 @@
+"""Convolutional layers in 1, 2 and 3 dimensions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from minigrad_nn import functional as F
+from minigrad_nn import init
+from minigrad_nn.module import Module, Parameter
+
+__all__ = ["Conv1d", "Conv2d", "Conv3d"]
+
+
+class _Conv(Module):
+    """What the three have in common; they differ in how many spatial `axes` there are."""
+
+    axes: int
+    weight: Parameter
+    bias: Parameter | None
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Sequence[int],
+        stride: int | Sequence[int] = 1,
+        padding: int | str | Sequence[Any] = 0,
+        dilation: int | Sequence[int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        dtype: Any = np.float32,
+    ) -> None:
+        super().__init__()
+        kind = type(self).__name__
+        if in_channels % groups or out_channels % groups:
+            raise ValueError(
+                f"{kind}: in_channels {in_channels} and out_channels {out_channels} must be "
+                f"divisible by groups {groups}"
+            )
+        kernel = (kernel_size,) * self.axes if isinstance(kernel_size, int) else tuple(kernel_size)
+        if len(kernel) != self.axes:
+            raise ValueError(f"{kind}: kernel_size must have {self.axes} numbers, got {kernel}")
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.kernel_size = kernel
+        self.stride = stride
+        self.padding = padding
+        self.dilation = dilation
+        self.groups = groups
+        self.weight = Parameter(np.zeros((out_channels, in_channels // groups, *kernel), dtype))
+        self.bias = Parameter(np.zeros(out_channels, dtype)) if bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw new weights: uniform within 1 / sqrt(inputs of one output)."""
+        init.default_(self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"
+        text += f", stride={self.stride}"
+        for name, usual in (("padding", 0), ("dilation", 1), ("groups", 1)):
+            value = getattr(self, name)
+            text += f", {name}={value!r}" if value != usual else ""
+        return text if self.bias is not None else f"{text}, bias=False"
+
+
+class Conv1d(_Conv):
+    """Convolve signals `(N, in_channels, L)` with learned filters; arguments as `Conv2d`."""
+
+    axes = 1
+
+    def forward(self, x: Any) -> Any:
+        """`(N, out_channels, L_out)`."""
+        return F.conv1d(
+            x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
+        )
+
+
+class Conv2d(_Conv):
+    """Convolve pictures `(N, in_channels, H, W)` with learned filters.
+
+    Args:
+        in_channels, out_channels: of the input, and how many filters.
+        kernel_size: of a filter; one number, or one an axis.
+        stride, padding, dilation, groups: as for `functional.conv2d`.
+        bias: whether each filter adds a number of its own.
+        dtype: of the parameters.
+
+    Raises:
+        ValueError: channels that do not split into groups.
+
+    >>> import minigrad
+    >>> layer = Conv2d(3, 6, 5)
+    >>> layer(minigrad.zeros((2, 3, 32, 32))).shape
+    (2, 6, 28, 28)
+    >>> sum(p.size for p in layer.parameters())
+    456
+    """
+
+    axes = 2
+
+    def forward(self, x: Any) -> Any:
+        """`(N, out_channels, H_out, W_out)`."""
+        return F.conv2d(
+            x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
+        )
+
+
+class Conv3d(_Conv):
+    """Convolve volumes `(N, in_channels, D, H, W)` with learned filters; arguments as `Conv2d`."""
+
+    axes = 3
+
+    def forward(self, x: Any) -> Any:
+        """`(N, out_channels, D_out, H_out, W_out)`."""
+        return F.conv3d(
+            x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
+        )

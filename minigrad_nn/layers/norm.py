@@ -1,0 +1,127 @@
+"""Batch normalisation layers, with running statistics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minigrad import backend
+from minigrad.tensor import Tensor
+from minigrad_nn import functional as F
+from minigrad_nn import init
+from minigrad_nn.module import Module, Parameter
+
+__all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d"]
+
+
+class _BatchNorm(Module):
+    """What the three have in common; `ndims` are the numbers of axes that they take."""
+
+    ndims: tuple[int, ...]
+    weight: Parameter | None
+    bias: Parameter | None
+    running_mean: Tensor | None
+    running_var: Tensor | None
+    num_batches_tracked: Tensor | None
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        dtype: Any = np.float32,
+    ) -> None:
+        super().__init__()
+        self.num_features = num_features
+        self.eps = eps
+        self.momentum = momentum
+        self.affine = affine
+        self.track_running_stats = track_running_stats
+        self.weight = Parameter(np.ones(num_features, dtype)) if affine else None
+        self.bias = Parameter(np.zeros(num_features, dtype)) if affine else None
+        for name, start in (
+            ("running_mean", np.zeros(num_features, dtype)),
+            ("running_var", np.ones(num_features, dtype)),
+            ("num_batches_tracked", np.array(0, np.int64)),
+        ):
+            self.register_buffer(name, Tensor(start) if track_running_stats else None)
+
+    def reset_running_stats(self) -> None:
+        """Forget the running statistics: mean 0, variance 1, no batches."""
+        starts = ((self.running_mean, 0), (self.running_var, 1), (self.num_batches_tracked, 0))
+        for buffer, start in starts:
+            if buffer is not None:
+                init.constant_(buffer, start)
+
+    def reset_parameters(self) -> None:
+        """Start anew: scale 1, shift 0, and no statistics."""
+        self.reset_running_stats()
+        for parameter, start in ((self.weight, 1), (self.bias, 0)):
+            if parameter is not None:
+                init.constant_(parameter, start)
+
+    def forward(self, x: Any) -> Any:
+        """The shape of x."""
+        if x.ndim not in self.ndims or x.shape[1] != self.num_features:
+            wanted = " or ".join(f"{n} axes" for n in self.ndims)
+            raise ValueError(
+                f"{type(self).__name__}: x must have {wanted} with {self.num_features} channels "
+                f"in axis 1, got shape {x.shape}"
+            )
+        momentum = 0.0 if self.momentum is None else self.momentum
+        if self.training and self.num_batches_tracked is not None:
+            batches = self.num_batches_tracked._data
+            batches += 1
+            backend.written(batches, "batch_norm's running statistics")
+            if self.momentum is None:
+                momentum = 1.0 / float(batches)
+        return F.batch_norm(
+            x,
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
+            self.training or self.running_mean is None,
+            momentum,
+            self.eps,
+        )
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, "
+            f"affine={self.affine}, track_running_stats={self.track_running_stats}"
+        )
+
+
+class BatchNorm1d(_BatchNorm):
+    """Normalise the channels of `(N, C)` or `(N, C, L)`; arguments as `BatchNorm2d`."""
+
+    ndims = (2, 3)
+
+
+class BatchNorm2d(_BatchNorm):
+    """Normalise the channels of `(N, C, H, W)`, then scale and shift each by learned numbers.
+
+    Args:
+        num_features: C.
+        eps: added to the variance.
+        momentum: the weight of a batch in the running statistics; None averages all batches.
+        affine: whether scale and shift are learned, or 1 and 0.
+        track_running_stats: whether there are running statistics, for `eval()`; without them the
+            batch's own are always used.
+        dtype: of the parameters.
+
+    Raises:
+        ValueError: x has other channels or axes; while training, a single value a channel.
+    """
+
+    ndims = (4,)
+
+
+class BatchNorm3d(_BatchNorm):
+    """Normalise the channels of `(N, C, D, H, W)`; arguments as `BatchNorm2d`."""
+
+    ndims = (5,)
