@@ -43,6 +43,7 @@ cpu = Device("cpu", np.ndarray, lambda array: array, lambda array: array, np)
 _devices: dict[str, Device] = {"cpu": cpu}
 _device_of_type: dict[type, Device] = {np.ndarray: cpu}
 _kernels: dict[tuple[str, str], Callable] = {}
+_cpu_kernels: dict[str, Callable] = {}
 
 # Values that any CPU kernel takes as they are; NumPy's weak promotion needs Python scalars raw.
 _plain: frozenset[type] = frozenset(
@@ -59,6 +60,8 @@ def register_device(device: Device) -> None:
 def register_kernel(op_name: str, device_name: str, kernel: Callable) -> None:
     """Use `kernel` for the op of this name on this device, instead of the op's own forward."""
     _kernels[op_name, device_name] = kernel
+    if device_name == cpu.name:
+        _cpu_kernels[op_name] = kernel
 
 
 def get_device(name: str) -> Device:
@@ -120,6 +123,8 @@ def _wrapped(wrapper: Callable, proceed: Callable) -> Callable:
 
 def _compute(op: core.Op, args: Sequence, params: dict, out: Any = None) -> Any:
     forward = op.forward
+    if _cpu_kernels:
+        forward = _cpu_kernels.get(op.name, forward)
     for arg in args:
         if type(arg) not in _plain:
             forward = _kernel_for(op, args)
