@@ -18,6 +18,7 @@ from itertools import count
 from operator import attrgetter, itemgetter
 from typing import Any
 
+from minigrad.observing import passage, standing
 from minigrad.recording import enable_grad, is_recording, no_grad, paused
 
 __all__ = [
@@ -538,8 +539,12 @@ def walk(
     closed = False
     for node, g in seeds:
         table[node] = node.merge(table.get(node), g, owned)
+    through = passage() if standing else None
+    steps: Iterable[Node] = order if observe is None else observe(order, table)
+    if through is not None:
+        steps = through.observe(steps, table)
 
-    for node in order if observe is None else observe(order, table):
+    for node in steps:
         g = table.pop(node, None)
         if g is None:
             continue
@@ -562,14 +567,20 @@ def walk(
                 for source, need in zip(node.inputs, node.needs, strict=True)
             )
         if True in needs:
-            contributions = node.pull(g, needs, record, closed)
-            for source, contribution in zip(node.inputs, contributions):  # noqa: B905
-                if contribution is not None:
-                    table[source] = source.merge(table.get(source), contribution, owned)
+            if through is not None:
+                through.send(node, g, needs, record, closed, table, owned)
+            else:
+                contributions = node.pull(g, needs, record, closed)
+                for source, contribution in zip(node.inputs, contributions):  # noqa: B905
+                    if contribution is not None:
+                        table[source] = source.merge(table.get(source), contribution, owned)
             closed = closed or node.op.selects
             if release:
                 node.release()
     # Handed over at the end, so that a walk which fails half-way has changed no gradient.
     for node, g in finished:
-        node.receive(g, record, node in owned)
+        if through is not None:
+            through.receive(node, g, record, node in owned)
+        else:
+            node.receive(g, record, node in owned)
     return [] if wanted is None else [results.get(node) for node in wanted]

@@ -15,7 +15,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from minigrad import backend
-from minigrad.core import GraphError, Node, Op, Variable, next_seq, walk
+from minigrad.core import GraphError, Node, Op, Variable, next_seq, paused, walk
+from minigrad.observing import recorded
 from minigrad.ops import elementwise, shape
 from minigrad.ops.index import IndexedGradient
 
@@ -33,6 +34,7 @@ class TensorNode(Node):
         saved: the raw arrays that the rules need; None once they are freed.
         shape, dtype: of the output.
         owner: a weak reference to the tensor that shows this node's gradient, if one does.
+        origin: where in the source it was made; there only if `study.recording()` saw it.
     """
 
     __slots__ = (
@@ -43,6 +45,7 @@ class TensorNode(Node):
         "name",
         "needs",
         "op",
+        "origin",
         "owner",
         "params",
         "plan",
@@ -70,6 +73,8 @@ class TensorNode(Node):
         self.hooks = self.name = self.owner = None
         self.keeps_grad = False
         self.seq = next_seq()
+        if paused:
+            recorded(self, values)
 
     def __repr__(self) -> str:
         return f"<node {self.op.name} {self.shape} {self.dtype}>"
@@ -177,7 +182,7 @@ class TensorNode(Node):
 class Leaf(Node):
     """Where a graph begins: a tensor that was not computed on it, or a constant."""
 
-    __slots__ = ("dtype", "hooks", "name", "owner", "requires_grad", "seq", "shape")
+    __slots__ = ("dtype", "hooks", "name", "origin", "owner", "requires_grad", "seq", "shape")
     op = None
     inputs = ()
     needs = ()
@@ -193,6 +198,8 @@ class Leaf(Node):
         self.name = name
         self.hooks = None
         self.seq = next_seq()
+        if paused:
+            recorded(self, (data,))
 
     def __repr__(self) -> str:
         kind = "leaf" if self.requires_grad else "constant"

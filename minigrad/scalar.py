@@ -27,6 +27,7 @@ from minigrad.core import (
     paused,
     walk,
 )
+from minigrad.observing import recorded, standing
 from minigrad.ops import elementwise as ops
 
 __all__ = ["Constant", "Edge", "Scalar", "scalar"]
@@ -68,7 +69,7 @@ def _variable(value: Any) -> Any:
 
 
 def _gate(op: Op, inputs: tuple, value: float, pull: Callable) -> Scalar:
-    y = _new(Scalar)
+    y = _new(RecordedScalar if paused else Scalar)
     y._data = value
     y.op = op
     y.inputs = inputs
@@ -149,6 +150,8 @@ class Scalar(Variable, Node):
         self.name = name
         self.hooks: list | None = None
         self.seq = next_seq()
+        if paused:
+            recorded(self, (self._data,))
 
     @property
     def data(self) -> float:
@@ -188,7 +191,10 @@ class Scalar(Variable, Node):
         needs = tuple([source.requires_grad for source in inputs])
         if True not in needs or not is_recording():
             return Constant(value)
-        return _gate(op, inputs, value, op.scalar_pull(needs, False))
+        y = _gate(op, inputs, value, op.scalar_pull(needs, False))
+        if paused:
+            recorded(y, (*[source._data for source in inputs], value))
+        return y
 
     # --- the walk --------------------------------------------------------------------------------
 
@@ -212,6 +218,9 @@ class Scalar(Variable, Node):
             seed = gradient if isinstance(gradient, Scalar) else Constant(gradient)
             gates, leaves = _collect(self)
             walk([(self, seed)], record=True, order=gates + leaves)
+        elif standing:
+            gates, leaves = _collect(self)
+            walk([(self, float(gradient))], order=gates + leaves)
         else:
             _backward(self, float(gradient))
 
@@ -228,7 +237,10 @@ class Scalar(Variable, Node):
         return values
 
     def merge(self, total: Any, contribution: Any, owned: set) -> Any:
-        return contribution if total is None else total + contribution
+        if total is None:
+            # From 0.0 on, as the walk below does: 0.0 + -0.0 is 0.0.
+            return contribution if isinstance(contribution, Scalar) else 0.0 + contribution
+        return total + contribution
 
     def receive(self, g: Any, record: bool, owned: bool) -> None:
         self.grad = g if self.op is not None or self.grad is None else self.grad + g
@@ -390,6 +402,15 @@ class Scalar(Variable, Node):
         return ops.minimum(self, other)
 
 
+class RecordedScalar(Scalar):
+    """A scalar made while someone observes, with room for where in the source that was.
+
+    Room in every scalar would cost all of them 3 % of their speed.
+    """
+
+    __slots__ = ("origin",)
+
+
 class Constant(Scalar):
     """A scalar that no gradient flows to: a plain number in a formula, or a detached value."""
 
@@ -430,7 +451,9 @@ def scalar(data: Any, name: str | None = None, requires_grad: bool = True) -> Sc
             f"scalar: data must be a real number, got {type(data).__name__}"
             + ("; take `.detach()` of a Scalar" if isinstance(data, Scalar) else "")
         )
-    return (Scalar if requires_grad else Constant)(float(data), name)
+    if not requires_grad:
+        return Constant(float(data), name)
+    return (RecordedScalar if paused else Scalar)(float(data), name)
 
 
 # --- the walk, specialised for floats ------------------------------------------------------------

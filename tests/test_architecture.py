@@ -18,7 +18,7 @@ LINES_WANTED, LINES_ALLOWED = 400, 600
 
 # A room may import rooms of its own floor and of the floors below it.
 FLOORS = [
-    {"minigrad.core", "minigrad.recording"},
+    {"minigrad.core", "minigrad.observing", "minigrad.recording"},
     {"minigrad.backend", "minigrad.convert", "minigrad.dtypes", "minigrad.random"},
     {"minigrad.ops"},
     {"minigrad.nodes", "minigrad.operators"},
@@ -54,6 +54,7 @@ ARRAY_ENGINE = {"minigrad.backend", "minigrad.dtypes", "minigrad.random"}
 # The scalar chain rule needs no arrays, and the data needs no compiler.
 FORBIDDEN_LIBRARIES = {
     "minigrad.core": {"numpy", "numba"},
+    "minigrad.observing": {"numpy"},
     "minigrad.recording": {"numpy"},
     "minigrad_nn.data": {"numba"},
     "minigrad": {"numba", "rich", "safetensors", "torch"},
