@@ -16,6 +16,7 @@ All kernels keep to these rules:
 - The same call gives the same bits from run to run.
 - NaN and infinity travel as IEEE arithmetic has them. A tap that lies in the padding adds
   nothing, or zero times its weight: which of the two, when that weight is not finite, is open.
+  Kernels give no floating-point warnings.
 - N = 0 works where a result exists. Wrong shapes raise ValueError, wrong types TypeError.
 
 Convolution is three kernels, each the adjoint of the others: with `y = conv(x, w)`,

@@ -1,4 +1,4 @@
-"""What a kernel does to each number of its result before it writes it: bias, residual, activation."""
+"""What a kernel does to its result before it writes it: bias, residual, activation."""
 
 from __future__ import annotations
 

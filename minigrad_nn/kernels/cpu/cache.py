@@ -257,7 +257,7 @@ class KernelCache:
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keep the compiled code for a signature."""
-        # Code with addresses of this process in it (a pointer, a large global array) cannot be kept.
+        # Code that holds addresses of this process cannot be kept.
         if self._enabled and not data.lifted and not data.library.has_dynamic_globals:
             write_entry(self.path(sig), dumps(data._reduce()))
 

@@ -15,6 +15,7 @@ from ..geometry import Geometry
 from ..workspace import Workspace
 from . import lines, patches, weights
 from . import plan as plans
+from .tile import VECTORS, lanes
 
 
 class Row(NamedTuple):
@@ -31,23 +32,42 @@ class Row(NamedTuple):
     compute: Callable[..., np.ndarray]
 
 
-# Below this part of useful places in a line, patches and BLAS are faster (measured: lines win
-# down to 7x7 planes, and lose at 5x5 with a 5x5 filter, whose line holds one useful place).
-LEAST_USEFUL = 0.3
+# What one entry of a matrix of patches costs beside its products, in products (measured, one Zen 4
+# core: 0.8 ns against 55 products a nanosecond), and what BLAS loses against a full tile.
+PATCH_ENTRY = 44
+BLAS = 1.15
+# A line that does not fill the widest tile runs at half of its speed.
+NARROW = 2.0
+# Weight gradients with more numbers than this no longer stay in the cache while lines go by.
+MANY_WEIGHTS = 300_000
+STREAMED = 1.5
+
+
+def _lines_pay(plan: plans.Plan, filters: int, itemsize: int, factor: float = 1.0) -> bool:
+    """Whether the products that lines waste cost less than making patches.
+
+    Each entry of the matrix of patches takes part in as many products as a group has filters.
+    """
+    if plan.line < VECTORS * lanes(itemsize):
+        factor *= NARROW
+    return filters * factor < (PATCH_ENTRY + BLAS * filters) * plan.useful
 
 
 def _lines_forward(x: np.ndarray, w: np.ndarray, geometry: Geometry) -> bool:
-    return plans.forward(geometry, w.shape[1], x.itemsize).useful >= LEAST_USEFUL
+    plan = plans.forward(geometry, w.shape[1], x.itemsize)
+    return _lines_pay(plan, w.shape[0] // geometry.groups, x.itemsize)
 
 
 def _lines_input(g: np.ndarray, w: np.ndarray, geometry: Geometry) -> bool:
-    channels = g.shape[1] // geometry.groups
-    return plans.backward(geometry, channels, g.itemsize).useful >= LEAST_USEFUL / 2
+    filters = w.shape[0] // geometry.groups
+    return _lines_pay(plans.backward(geometry, filters, g.itemsize), filters, g.itemsize)
 
 
 def _lines_weight(x: np.ndarray, g: np.ndarray, geometry: Geometry) -> bool:
-    channels = x.shape[1] // geometry.groups
-    return plans.forward(geometry, channels, x.itemsize).useful >= LEAST_USEFUL
+    channels, filters = x.shape[1] // geometry.groups, g.shape[1] // geometry.groups
+    plan = plans.forward(geometry, channels, x.itemsize)
+    many = channels * geometry.taps * filters > MANY_WEIGHTS
+    return _lines_pay(plan, filters, x.itemsize, STREAMED if many else 1.0)
 
 
 def _always(a: np.ndarray, b: np.ndarray, geometry: Geometry) -> bool:

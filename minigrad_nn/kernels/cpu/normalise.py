@@ -173,7 +173,7 @@ def batch_norm(
     source = flat(x)
     mean, variance = _moments(source, *_planes(x), scratch(workspace))
     middle = mean.astype(x.dtype)
-    with np.errstate(invalid="ignore", divide="ignore"):  # NaN in a channel; eps = variance = 0
+    with np.errstate(all="ignore"):
         inverse_std = (1 / np.sqrt(variance + eps)).astype(x.dtype)
     y = batch_norm_given(x, gamma, beta, middle, inverse_std, out, workspace, epilogue)
     return y, middle, inverse_std

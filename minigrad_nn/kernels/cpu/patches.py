@@ -1,9 +1,10 @@
-"""Convolution as matrix products over patches (im2row): the row of the table that always works.
+"""Convolution as matrix products over patches (im2row): the row that always works.
 
-Each window becomes one row of a matrix, and NumPy's BLAS multiplies it with the filters (Chellapilla
-et al., 2006). That costs a matrix `kernel taps` times as large as the input, so it is taken where
-planes are small and channels are many: there a line (see `lines`) would be mostly waste, and the
-product is large enough to pay for the patches. A filter as large as its input needs no copying.
+Each window becomes one row of a matrix, and NumPy's BLAS multiplies it with the filters
+(Chellapilla et al., 2006). That costs a matrix that is `taps` times as large as the input, so it is
+taken where planes are small and channels are many: there a line (see `lines`) would be mostly
+waste, and the product is large enough to pay for the patches. A filter as large as its input
+needs no copying.
 
 BLAS adds in an order that depends on the shapes alone, at one number of threads. Blocks of images
 have a fixed size, and their weight gradients are added in order.
@@ -30,7 +31,7 @@ BLOCK_BYTES = 4 * 2**20
 
 @lru_cache(maxsize=256)
 def places(geometry: Geometry) -> np.ndarray:
-    """int64 `(prod(output), taps)`: which flat place of the input a tap reads, −1 in the padding."""
+    """int64 `(prod(output), taps)`: the flat place that a tap reads, −1 in the padding."""
     v = geometry.volume
     grids, inside = [], []
     for axis in range(3):
@@ -119,6 +120,7 @@ def _scratch_rows(room: Workspace, count: int, width: int, geometry: Geometry, d
     return room.take((0 if _is_dense(geometry) else count, width), dtype)
 
 
+@np.errstate(all="ignore")
 def conv(
     x: np.ndarray,
     w: np.ndarray,
@@ -153,6 +155,7 @@ def conv(
     return result.deliver()
 
 
+@np.errstate(all="ignore")
 def conv_input(
     g: np.ndarray,
     w: np.ndarray,
@@ -191,6 +194,7 @@ def conv_input(
     return result.deliver()
 
 
+@np.errstate(all="ignore")
 def conv_weight(
     x: np.ndarray,
     g: np.ndarray,

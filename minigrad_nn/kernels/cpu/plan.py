@@ -140,7 +140,9 @@ def backward(geometry: Geometry, channels: int, itemsize: int) -> Plan:
         kinds.append(found)
         used = [(f - max(m), f + n - 1 - min(m)) for f, n, _, _, m in found if m]
         low.append(min((a for a, _ in used), default=0))
-        q.append(max((b for _, b in used), default=0) - low[axis] + 1)
+        high = max((b for _, b in used), default=0)
+        # A pass that no tap reaches may be the longest; its rows must not lie over each other.
+        q.append(max(high - low[axis] + 1, *(places for _, places, _, _, _ in found), 0))
     plane = q[0] * q[1] * q[2]
     passes: list[tuple[int, ...]] = []
     offsets: list[int] = []

@@ -327,6 +327,6 @@ def _product(lengths: tuple[int, ...]) -> int:
 def _all_inside(kernel_name: str, wrong: np.ndarray, indices: np.ndarray, volume: int) -> None:
     if wrong.any():
         raise IndexError(
-            f"{kernel_name}: {wrong.sum()} of {indices.size} indices lie outside of 0 .. {volume - 1} "
-            f"(smallest {indices.min()}, largest {indices.max()})"
+            f"{kernel_name}: {wrong.sum()} of {indices.size} indices lie outside of "
+            f"0 .. {volume - 1} (smallest {indices.min()}, largest {indices.max()})"
         )

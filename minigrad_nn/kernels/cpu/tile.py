@@ -103,6 +103,17 @@ class _Emitter:
             for _ in range(rows)
         ]
 
+    def add_lanes(self, vector: Any) -> Any:
+        """The sum of a vector's lanes, in the order that suits the processor: a tree."""
+        bits = self.align * 8
+        add = cgutils.get_or_insert_function(
+            self.builder.module,
+            ir.FunctionType(self.scalar, [self.scalar, self.vector]),
+            f"llvm.vector.reduce.fadd.v{self.width}f{bits}",
+        )
+        zero = ir.Constant(self.scalar, -0.0)
+        return self.builder.call(add, [zero, vector], fastmath=("reassoc",))
+
     def accumulate(self, slot: Any, a: Any, b: Any) -> None:
         total = self.builder.call(self.fma, [a, b, self.builder.load(slot)])
         self.builder.store(total, slot)
@@ -150,7 +161,7 @@ def dot_tile(
     typingctx, rows, vectors, g, g0, g_row, g_image, x, x0, offsets, k0, x_image, mask, length,
     images, sums, s0,
 ):  # fmt: skip
-    """`sums[s0 + (i·vectors + k)·W + lane] = Σ_n Σ_j g[...] · x[...]`, j being lane modulo W.
+    """`sums[s0 + i·vectors + k] = Σ_n Σ_j g[...] · x[...]`, in W partial sums that are then added.
 
     `g[g0 + n·g_image + i·g_row + j]` meets `x[x0 + n·x_image + offsets[k0 + k] + j]` for `i <
     rows`, `k < vectors`, `n < images`, `j < length` (a multiple of W). Where `mask[j]` is 0 the
@@ -195,8 +206,8 @@ def dot_tile(
                         e.accumulate(sums[i][k], row, window[k])
         for i in range(n_rows):
             for k in range(n_vectors):
-                place = e.const((i * n_vectors + k) * e.width)
-                e.store(builder.load(sums[i][k]), e.at(out, place))
+                total = e.add_lanes(builder.load(sums[i][k]))
+                builder.store(total, e.at(out, e.const(i * n_vectors + k)))
         return context.get_dummy_value()
 
     return signature, generate

@@ -23,15 +23,16 @@ from . import plan as plans
 from .arrays import Result, flat, scratch
 from .compile import helper, kernel, threads
 from .lines import fill_row, pack_image, panel_rows
-from .tile import ROWS, VECTOR_BYTES, VECTORS, dot_tile, lanes
+from .tile import ROWS, VECTORS, dot_tile
 
 NV = VECTORS
-WIDE_BYTES = VECTOR_BYTES
 # Chunks of images with sums of their own, and the most memory those may take.
 CHUNKS = 16
 PARTIAL_BYTES = 32 * 2**20
-# A chunk is worked on in blocks that stay in the cache of a core.
+# A chunk is worked on in blocks that stay in the cache of a core, but have at least so many places:
+# adding up the lanes of a tile costs as much as 100 of them.
 BLOCK_BYTES = 192 * 2**10
+BLOCK_PLACES = 512
 
 
 @helper
@@ -52,9 +53,9 @@ def pack_gradient(out, start, rows, length, q, size, g, g0):
 
 
 @helper
-def add_dots(rows, taps, width, g, g0, length, g_image, x, offsets, k0, x_image, mask, images,
+def add_dots(rows, taps, g, g0, length, g_image, x, offsets, k0, x_image, mask, images,
              sums, partial, to, stride):  # fmt: skip
-    """Add the products of a tile to `partial[to + i·stride + k]`, lanes in order."""
+    """Add the products of a tile to `partial[to + i·stride + k]`."""
     if taps == NV:
         if rows == 6:
             dot_tile(6, NV, g, g0, length, g_image, x, 0, offsets, k0, x_image, mask, length,
@@ -82,10 +83,7 @@ def add_dots(rows, taps, width, g, g0, length, g_image, x, offsets, k0, x_image,
                  images, sums, 0)  # fmt: skip
     for i in range(rows):
         for k in range(taps):
-            total = partial[to + i * stride + k]
-            for lane in range(width):
-                total += sums[(i * taps + k) * width + lane]
-            partial[to + i * stride + k] = total
+            partial[to + i * stride + k] += sums[i * taps + k]
 
 
 @helper
@@ -94,7 +92,6 @@ def unit(
     outputs, q, phases, read_size, read_step, write_size, offsets, mask,
 ):  # fmt: skip
     """Images `begin .. end`, outputs `first .. last` of one group: add to `partial`."""
-    width = WIDE_BYTES // x.itemsize
     read_volume = read_size[0] * read_size[1] * read_size[2]
     write_volume = write_size[0] * write_size[1] * write_size[2]
     entries, length = len(offsets), len(mask)
@@ -116,7 +113,7 @@ def unit(
             while k < entries:
                 taps = NV if k + NV <= entries else 1
                 add_dots(
-                    rows, taps, width, laid, g0, length, g_image, packed, offsets, k, x_image,
+                    rows, taps, laid, g0, length, g_image, packed, offsets, k, x_image,
                     mask, images, sums, partial, to + k, entries,
                 )  # fmt: skip
                 k += taps
@@ -149,6 +146,7 @@ def weights_kernel(
             )  # fmt: skip
 
 
+@np.errstate(all="ignore")
 def conv_weight(
     x: np.ndarray,
     g: np.ndarray,
@@ -167,11 +165,13 @@ def conv_weight(
     mask = plans.mask(geometry, x.itemsize)
     size = result.buffer.size
     chunks = min(images, CHUNKS, max(1, PARTIAL_BYTES // max(size * x.itemsize, 1)))
-    split = max(1, min(-(-outputs // ROWS), 8 // max(chunks * groups, 1)))
+    panels = -(-outputs // ROWS)
+    split = max(1, min(panels, 8 // max(chunks * groups, 1)))
     # Each part lays out its own outputs; the largest part has this many.
-    part = min(outputs, -(-(-(-outputs // ROWS)) // split) * ROWS)
+    part = min(outputs, -(-panels // split) * ROWS)
     one = (plan.packed + part * plan.line) * x.itemsize
-    block = max(1, min(-(-images // max(chunks, 1)), BLOCK_BYTES // one))
+    block = max(BLOCK_BYTES // one, BLOCK_PLACES // plan.line, 1)
+    block = min(block, -(-images // max(chunks, 1)))
     workers = min(threads(), chunks * groups * split)
     room = scratch(workspace)
     partial = room.take((chunks, size), x.dtype)
@@ -182,7 +182,7 @@ def conv_weight(
             partial,
             room.take((workers, block * plan.packed), x.dtype),
             room.take((workers, block * part * plan.line), x.dtype),
-            room.take((workers, ROWS * NV * lanes(x.itemsize)), x.dtype),
+            room.take((workers, ROWS * NV), x.dtype),
             images,
             block,
             groups,

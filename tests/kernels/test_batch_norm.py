@@ -1,0 +1,154 @@
+"""Batch normalisation against plain NumPy, and its gradients against differences."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minigrad_nn import kernels
+from minigrad_nn.kernels import Epilogue
+from tests.kernels import reference
+from tests.kernels.draws import DTYPES
+
+SHAPES = st.one_of(
+    st.tuples(st.integers(1, 6), st.integers(1, 5)),
+    st.tuples(st.integers(1, 4), st.integers(1, 5), st.integers(1, 9)),
+    st.tuples(st.integers(1, 4), st.integers(1, 5), st.integers(1, 6), st.integers(1, 40)),
+    st.tuples(*[st.integers(1, 3)] * 5),
+)
+
+
+def numbers(shape, dtype, seed=0):
+    rng = np.random.default_rng(seed)
+    x = (rng.standard_normal(shape) * 3 + 2).astype(dtype)
+    return x, *(rng.standard_normal(shape[1]).astype(dtype) for _ in range(2))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@given(shape=SHAPES, seed=st.integers(0, 1000))
+def test_forward(dtype, shape, seed):
+    x, gamma, beta = numbers(shape, dtype, seed)
+    y, mean, inverse_std = kernels.batch_norm(x, gamma, beta, eps=1e-3)
+    expected, expected_mean, variance = reference.batch_norm(x, gamma, beta, 1e-3)
+    close = dict(rtol=1e-4, atol=1e-4) if dtype == np.float32 else dict(rtol=1e-10, atol=1e-10)
+    assert y.dtype == mean.dtype == inverse_std.dtype == dtype
+    np.testing.assert_allclose(y, expected, **close)
+    np.testing.assert_allclose(mean, expected_mean, **close)
+    np.testing.assert_allclose(inverse_std, 1 / np.sqrt(variance + 1e-3), **close)
+    moments = kernels.moments(x)
+    np.testing.assert_allclose(moments.mean, expected_mean, **close)
+    np.testing.assert_allclose(moments.variance, variance, **close)
+    given_statistics = kernels.batch_norm_given(x, gamma, beta, mean, inverse_std)
+    assert np.array_equal(given_statistics, y)
+
+
+@given(shape=SHAPES)
+def test_none_stands_for_ones_and_zeros(shape):
+    x, gamma, beta = numbers(shape, np.float64)
+    y, mean, inverse_std = kernels.batch_norm(x, None, None)
+    assert np.array_equal(y, kernels.batch_norm(x, gamma * 0 + 1, beta * 0).output)
+    gx = kernels.batch_norm_backward(x, x, None, mean, inverse_std).gx
+    assert np.array_equal(
+        gx, kernels.batch_norm_backward(x, x, gamma * 0 + 1, mean, inverse_std).gx
+    )
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+@given(shape=SHAPES)
+def test_backward_against_central_differences(fixed, shape):
+    x, gamma, beta = numbers(shape, np.float64)
+    rng = np.random.default_rng(1)
+    g = rng.standard_normal(shape)
+    eps = 0.1
+    y, mean, inverse_std = kernels.batch_norm(x, gamma, beta, eps=eps)
+
+    def loss(x, gamma, beta):
+        if fixed:
+            return np.sum(g * kernels.batch_norm_given(x, gamma, beta, mean, inverse_std))
+        return np.sum(g * kernels.batch_norm(x, gamma, beta, eps=eps).output)
+
+    gradients = kernels.batch_norm_backward(g, x, gamma, mean, inverse_std, given=fixed)
+    for position, gradient in enumerate(gradients):
+        arguments = [x, gamma, beta]
+        direction = rng.standard_normal(arguments[position].shape)
+        step = 1e-5
+        ends = []
+        for sign in (1, -1):
+            moved = list(arguments)
+            moved[position] = moved[position] + sign * step * direction
+            ends.append(loss(*moved))
+        numeric = (ends[0] - ends[1]) / (2 * step)
+        scale = np.abs(gradient * direction).sum() + 1
+        assert abs(np.sum(gradient * direction) - numeric) < 1e-7 * scale
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_large_mean_costs_no_digits(dtype):
+    rng = np.random.default_rng(0)
+    mean = 1e4 if dtype == np.float32 else 1e8
+    x = (rng.standard_normal((8, 2, 30, 30)) + mean).astype(dtype)
+    variance = np.var(x.astype(np.longdouble), axis=(0, 2, 3))
+    np.testing.assert_allclose(kernels.moments(x).variance, variance.astype(dtype), rtol=1e-6)
+
+
+def test_a_constant_channel_and_a_nan():
+    x = np.ones((2, 3, 4), np.float32)
+    x[:, 1] = 7
+    x[0, 2, 1] = np.nan
+    y, mean, inverse_std = kernels.batch_norm(x, None, np.full(3, 5, np.float32), eps=1e-5)
+    assert (y[:, :2] == 5).all() and mean[:2].tolist() == [1, 7]
+    assert np.isnan(y[:, 2]).all() and np.isnan(inverse_std[2])
+    rectified = kernels.batch_norm(x, None, None, epilogue=Epilogue(activation="relu")).output
+    assert np.isnan(rectified[:, 2]).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_out_epilogue_and_strides(dtype):
+    x, gamma, beta = numbers((3, 4, 5, 6), dtype)
+    rng = np.random.default_rng(2)
+    residual = rng.standard_normal(x.shape).astype(dtype)
+    plain, mean, inverse_std = kernels.batch_norm(x, gamma, beta)
+    epilogue = Epilogue(bias=beta, residual=residual, activation="relu")
+    expected = np.maximum(plain + beta.reshape(4, 1, 1) + residual, 0)
+    out = np.empty(x.shape[::-1], dtype).T
+    turned = np.asfortranarray(x)
+    assert kernels.batch_norm(turned, gamma, beta, out=out, epilogue=epilogue).output is out
+    np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-5)
+    in_place = x.copy()
+    kernels.batch_norm(in_place, gamma, beta, out=in_place)
+    assert np.array_equal(in_place, plain)
+    gradients = kernels.batch_norm_backward(residual, x, gamma, mean, inverse_std)
+    again = kernels.batch_norm_backward(
+        np.asfortranarray(residual), turned, gamma, mean, inverse_std, out=out
+    )
+    assert again.gx is out
+    for one, other in zip(gradients, again, strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_no_values_have_no_statistics_but_can_be_normalised():
+    x = np.ones((0, 3, 2), np.float32)
+    vector = np.ones(3, np.float32)
+    for call in (lambda: kernels.batch_norm(x, None, None), lambda: kernels.moments(x)):
+        with pytest.raises(ValueError, match="no values to take statistics of"):
+            call()
+    assert kernels.batch_norm_given(x, None, None, vector, vector).shape == x.shape
+    gx, ggamma, gbeta = kernels.batch_norm_backward(x, x, None, vector, vector)
+    assert gx.shape == x.shape and not ggamma.any() and not gbeta.any()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x: kernels.batch_norm(x, x[0, :2, 0], None), "gamma must have shape \\(3,\\)"),
+        (lambda x: kernels.moments(x[0, 0]), "x must be \\(N, C, ...\\)"),
+        (lambda x: kernels.batch_norm(x[:, :0], None, None), "has no channels"),
+        (
+            lambda x: kernels.batch_norm_backward(x[:1], x, None, x[0, :, 0], x[0, :, 0]),
+            "g and x must have one shape",
+        ),
+    ],
+)
+def test_wrong_arguments_are_told(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(np.ones((2, 3, 4), np.float32))
