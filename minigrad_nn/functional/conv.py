@@ -17,6 +17,7 @@ so every order of derivative exists.  All three share one frozen `Geometry`, whi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -62,7 +63,7 @@ conv_bias = op(
 
 def _channel_sum(x: Any) -> Any:
     # The contiguous axes first: many short sums there are faster than NumPy's own order.
-    rows = np.add.reduce(x.reshape(*x.shape[:2], -1), axis=2)
+    rows = np.add.reduce(x.reshape(*x.shape[:2], math.prod(x.shape[2:])), axis=2)
     return np.add.reduce(rows, axis=0)
 
 

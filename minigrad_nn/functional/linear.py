@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ __all__ = ["linear"]
 def _rows(x: Any) -> Any:
     """`(..., features)` as one matrix `(rows, features)`."""
     shape = raw(x).shape
-    return x if len(shape) == 2 else reshape(x, (-1, shape[-1]))
+    return x if len(shape) == 2 else reshape(x, (math.prod(shape[:-1]), shape[-1]))
 
 
 def _weight_rule(g: Any, x: Any) -> Any:
