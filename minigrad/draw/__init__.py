@@ -16,7 +16,7 @@ from typing import Any
 
 from minigrad.draw.drawing import Drawing
 from minigrad.draw.engines import ENGINES, DrawingError
-from minigrad.draw.extract import MAX_NODES, extract
+from minigrad.draw.extract import MAX_NODES, read_graph
 from minigrad.draw.graph import Graph, GraphEdge, GraphNode, GraphTooLarge
 
 __all__ = [
@@ -87,7 +87,7 @@ def draw(
     flat: list[Any] = []
     for root in roots:
         flat += root if isinstance(root, (list, tuple)) else [root]
-    graph = extract(flat, max_nodes=max_nodes, depth=depth, around=around, radius=radius)
+    graph = read_graph(flat, max_nodes=max_nodes, depth=depth, around=around, radius=radius)
     return Drawing(
         graph, direction=direction, digits=digits, title=title, legend=legend, engine=engine
     )

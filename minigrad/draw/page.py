@@ -9,8 +9,9 @@ from __future__ import annotations
 from html import escape
 
 from minigrad.draw.graph import NOT_NEEDED, Graph, GraphNode
-from minigrad.draw.scene import shape_text
-from minigrad.draw.svg import clean, describe_edge
+from minigrad.draw.scene import value_words
+from minigrad.draw.style import clean
+from minigrad.draw.text import describe_edge
 
 __all__ = ["page"]
 
@@ -39,7 +40,7 @@ def _row(graph: Graph, node: GraphNode) -> str:
     if node.value is not None:
         value = repr(node.value)
     else:
-        value = f"{shape_text(node.shape)} {node.dtype or ''} {node.statistic or ''}".strip()
+        value = f"{value_words(node)} {node.statistic or ''}".strip()
     if node.gradient is not None:
         gradient = repr(node.gradient)
     elif node.gradient_norm is not None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from minigrad.draw.graph import COMPUTED, NOT_NEEDED, Graph, GraphEdge, GraphNode
+from minigrad.draw.graph import COMPUTED, NOT_KEPT, NOT_NEEDED, Graph, GraphEdge, GraphNode
 from minigrad.draw.style import format_number, shorten, text_width
 
 __all__ = ["Box", "Line", "Link", "Scene", "Span", "make_scene"]
@@ -186,12 +186,22 @@ def _value_lines(node: GraphNode, digits: int) -> tuple[Line, ...]:
         if node.changed:
             lines.append(_line(SMALL, ("changed since its use", "muted")))
         return tuple(lines)
+    if not node.shape and node.statistic:
+        spans = [(f"{name} = ", "name")] if name else []
+        spans.append((node.statistic, "value"))
+        return (_line(TEXT, *spans), _line(SMALL, (node.dtype or "", "value")))
     lines = [_line(TEXT, (name, "name"))] if name else []
-    shape = shape_text(node.shape)
-    lines.append(_line(12.0, (f"{shape} {node.dtype or ''}".strip(), "value")))
+    lines.append(_line(12.0, (value_words(node), "value")))
     if node.statistic:
         lines.append(_line(SMALL, (node.statistic, "value")))
     return tuple(lines)
+
+
+def value_words(node: GraphNode) -> str:
+    """What is known of a tensor without its values: shape and dtype."""
+    if node.outputs > 1:
+        return f"{node.outputs} outputs"
+    return f"{shape_text(node.shape)} {node.dtype or ''}".strip()
 
 
 def shape_text(shape: tuple[int, ...]) -> str:
@@ -206,7 +216,7 @@ def shape_text(shape: tuple[int, ...]) -> str:
 def _gradient_lines(
     graph: Graph, node: GraphNode, single: GraphEdge | None, digits: int
 ) -> tuple[Line, ...]:
-    if node.gradient_state == NOT_NEEDED:
+    if node.gradient_state in (NOT_NEEDED, NOT_KEPT):
         return ()
     if node.gradient_state != COMPUTED:
         lines = [_line(SMALL + 1, (node.gradient_state, "muted"))]
@@ -228,7 +238,7 @@ def _gradient_lines(
             else:
                 lines.append(_line(SMALL, (f"= sum of {len(flows)}", "muted")))
         elif flows and not node.is_root:
-            lines.append(_line(SMALL, ("holds more than drawn here", "muted")))
+            lines.append(_line(SMALL, ("with other uses or passes", "muted")))
     return tuple(lines)
 
 

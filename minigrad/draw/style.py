@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import unicodedata
 
-__all__ = ["COLOURS", "FONT_FAMILY", "format_number", "gate_symbol", "text_width"]
+__all__ = ["COLOURS", "FONT_FAMILY", "clean", "format_number", "gate_symbol", "text_width"]
 
 COLOURS = {
     "value": "#00572a",
@@ -151,3 +151,8 @@ def shorten(text: str, limit: int = 32) -> str:
 def printable(character: str) -> bool:
     """Whether a character may stand in XML text and has a shape of its own or is a space."""
     return character == " " or not unicodedata.category(character).startswith(("C", "Z"))
+
+
+def clean(text: str) -> str:
+    """Text that may stand in XML: what it cannot hold becomes a space."""
+    return "".join(c if printable(c) or c == "\u2003" else " " for c in text)

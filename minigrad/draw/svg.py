@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 from xml.sax.saxutils import escape, quoteattr
 
-from minigrad.draw.graph import COMPUTED, Graph, GraphEdge, GraphNode
+from minigrad.draw.graph import NOT_KEPT, Graph
 from minigrad.draw.layout import Layout, Point
-from minigrad.draw.scene import GAP, SMALL, Box, Line, Link, Scene, Span, shape_text
-from minigrad.draw.style import COLOURS, FONT_FAMILY, printable, text_width
+from minigrad.draw.scene import GAP, SMALL, Box, Line, Link, Scene, Span
+from minigrad.draw.style import COLOURS, FONT_FAMILY, clean, text_width
+from minigrad.draw.text import describe, describe_edge, summary
 
 __all__ = ["paint"]
 
@@ -66,45 +67,6 @@ def paint(scene: Scene, layout: Layout, title: str | None = None, legend: bool =
     return "\n".join(out) + "\n"
 
 
-def summary(graph: Graph) -> str:
-    """The picture in a sentence or two, for those who do not see it."""
-    leaves = [node for node in graph.nodes if node.kind == "leaf"]
-    gates = len(graph.nodes) - len(leaves)
-    words = [f"A computation graph of {len(leaves)} inputs and {gates} gates."]
-    words += [describe(graph.nodes[i]) + "." for i in graph.roots[:3]]
-    words += [describe(node) + "." for node in leaves[:8]]
-    return " ".join(words)
-
-
-def describe(node: GraphNode) -> str:
-    """A node with all its numbers in full, as a tooltip and in the text alternative."""
-    name = node.name or ("input" if node.kind == "leaf" else "result")
-    parts = [f"{name} = {node.op}(...)" if node.op else name]
-    if node.value is not None:
-        parts.append(f"value {node.value!r}")
-    else:
-        parts.append(f"shape {shape_text(node.shape)} {node.dtype or ''}".rstrip())
-        if node.statistic:
-            parts.append(node.statistic)
-    if node.gradient is not None:
-        parts.append(f"gradient {node.gradient!r}")
-    elif node.gradient_norm is not None:
-        parts.append(f"gradient of norm {node.gradient_norm!r}")
-    elif node.gradient_state != COMPUTED:
-        parts.append(f"gradient {node.gradient_state}")
-    parts += [f"{name}={text}" for name, text in node.params]
-    return ", ".join(parts)
-
-
-def describe_edge(edge: GraphEdge) -> str:
-    """An edge with all its numbers in full."""
-    gate, local, flow = (
-        "not computed" if value is None else repr(value)
-        for value in (edge.gate_gradient, edge.local_gradient, edge.contribution)
-    )
-    return f"gate gradient {gate} × local gradient {local} = contribution {flow}"
-
-
 # --- parts ---------------------------------------------------------------------------------------
 
 
@@ -120,7 +82,16 @@ def _legend(graph: Graph) -> list[Line]:
                 ("gate gradient", "gradient"), (" × ", "muted"), ("local gradient", "local"),
             )
         ]  # fmt: skip
-    return [line(("shape, dtype, values", "value"), gap, ("gradient", "gradient"))]
+    lines = [
+        line(
+            ("shape, dtype, mean ± standard deviation", "value"),
+            gap,
+            ("norm of the gradient", "gradient"),
+        )
+    ]
+    if any(node.gradient_state == NOT_KEPT for node in graph.nodes):
+        lines.append(line(("other gradients were not kept: see retain_grad()", "muted")))
+    return lines
 
 
 def _link(scene: Scene, link: Link, path: tuple[Point, ...]) -> list[str]:
@@ -255,11 +226,6 @@ def _text(line: Line, x: float, y: float, anchor: str) -> str:
         f'<text x="{_n(x)}" y="{_n(y)}" font-size="{_n(line.size)}" text-anchor="{anchor}" '
         f'xml:space="preserve">{spans}</text>'
     )
-
-
-def clean(text: str) -> str:
-    """Text that may stand in XML: what it cannot hold becomes a space."""
-    return "".join(c if printable(c) or c == "\u2003" else " " for c in text)
 
 
 def _n(number: float) -> str:
