@@ -213,9 +213,7 @@ def _assigned(frame: FrameType, node: Node) -> str | None:
 @lru_cache(maxsize=1024)
 def _positions(code: CodeType) -> tuple[Place, ...]:
     """Where in the source each instruction stands: line, last line, column, last column."""
-    return tuple(
-        (line, last, start, stop) for line, last, start, stop in code.co_positions()
-    )
+    return tuple((line, last, start, stop) for line, last, start, stop in code.co_positions())
 
 
 def _source(frame: FrameType) -> str:
