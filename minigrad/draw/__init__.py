@@ -79,7 +79,7 @@ def draw(
     >>> f.backward()
     >>> print(draw(f).text(), end="")
     -12   by ×   grad 1
-    ├─ x = 4   grad -3   receives -3 = 1 × -3
+    ├─ x = 4   grad -3   receives -3 = 1 × (-3)
     └─ y = -3   grad 4   receives 4 = 1 × 4
     """
     if engine not in (*ENGINES, "auto"):

@@ -163,6 +163,8 @@ def to_png(svg: str, dot: str, scale: float = 2.0) -> bytes:
                 "SVG and HTML need neither"
             ) from error
         return run_dot(["-Tpng", f"-Gdpi={72 * scale:g}"], dot)
+    if not FONT.is_file():
+        raise DrawingError(f"the font {FONT.name} is missing from this installation of minigrad")
     # Only our own font, so that the pixels are the same everywhere; characters that it lacks,
     # which only a user's names can bring in, are left to the fonts of the system.
     own = all(map(_in_font, svg))

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from minigrad.draw.graph import COMPUTED, NOT_KEPT, NOT_NEEDED, Graph, GraphEdge, GraphNode
-from minigrad.draw.style import format_number, shorten, text_width
+from minigrad.draw.style import enclosed, format_number, shorten, text_width
 
 __all__ = ["Box", "Line", "Link", "Scene", "Span", "make_scene"]
 
@@ -233,7 +233,8 @@ def _gradient_lines(
         flows = [e.contribution for e in graph.consumers(node.id) if e.contribution is not None]
         if graph.explains(node.id):
             if 1 < len(flows) <= 4:
-                terms = " + ".join(format_number(flow, digits) for flow in flows)
+                first, *others = (format_number(flow, digits) for flow in flows)
+                terms = " + ".join([first, *map(enclosed, others)])
                 lines.append(_line(SMALL, ("= ", "muted"), (terms, "gradient")))
             else:
                 lines.append(_line(SMALL, (f"= sum of {len(flows)}", "muted")))
@@ -252,12 +253,11 @@ def _use_lines(source: GraphNode, edge: GraphEdge, digits: int) -> tuple[Line, .
 
 def _factors(edge: GraphEdge, digits: int) -> Line:
     """`= gate gradient × local gradient`, with a question mark for what is not known."""
-
-    def number(value: float | None, role: str) -> tuple[str, str]:
-        return ("?", "muted") if value is None else (format_number(value, digits), role)
-
-    gate = number(edge.gate_gradient, "gradient")
-    local = number(edge.local_gradient, "local")
+    gate, local = ("?", "muted"), ("?", "muted")
+    if edge.gate_gradient is not None:
+        gate = (format_number(edge.gate_gradient, digits), "gradient")
+    if edge.local_gradient is not None:
+        local = (enclosed(format_number(edge.local_gradient, digits)), "local")
     return _line(SMALL, ("= ", "muted"), gate, (" × ", "muted"), local)
 
 

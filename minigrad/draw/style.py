@@ -10,7 +10,15 @@ from __future__ import annotations
 import math
 import unicodedata
 
-__all__ = ["COLOURS", "FONT_FAMILY", "clean", "format_number", "gate_symbol", "text_width"]
+__all__ = [
+    "COLOURS",
+    "FONT_FAMILY",
+    "clean",
+    "enclosed",
+    "format_number",
+    "gate_symbol",
+    "text_width",
+]
 
 COLOURS = {
     "value": "#00572a",
@@ -70,6 +78,15 @@ def format_number(value: float, digits: int = 4) -> str:
         return text
     mantissa, exponent = text.split("e")
     return f"{mantissa}e{int(exponent)}"
+
+
+def enclosed(number: str) -> str:
+    """A number as it stands behind a sign: negative ones in brackets.
+
+    >>> enclosed("2"), enclosed("-2")
+    ('2', '(-2)')
+    """
+    return f"({number})" if number.startswith("-") else number
 
 
 def gate_symbol(

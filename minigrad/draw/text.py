@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from minigrad.draw.graph import COMPUTED, NOT_NEEDED, Graph, GraphEdge, GraphNode
 from minigrad.draw.scene import value_words
-from minigrad.draw.style import format_number, shorten
+from minigrad.draw.style import enclosed, format_number, shorten
 
 __all__ = ["describe", "describe_edge", "summary", "text_tree"]
 
@@ -75,7 +75,7 @@ def _words(node: GraphNode, edge: GraphEdge | None, digits: int) -> str:
             parts.append(f"local gradient {local}")
         else:
             flow, gate = (format_number(v, digits) for v in (edge.contribution, edge.gate_gradient))
-            parts.append(f"receives {flow} = {gate} × {local}")
+            parts.append(f"receives {flow} = {gate} × {enclosed(local)}")
     return "   ".join(parts)
 
 

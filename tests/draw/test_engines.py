@@ -21,7 +21,7 @@ from minigrad.draw import engines as engines_module
 from minigrad.draw.layered import spread
 from minigrad.draw.layout import layout_source, read_plain
 from minigrad.draw.scene import make_scene
-from minigrad.draw.style import SYMBOLS, gate_symbol
+from minigrad.draw.style import COLOURS, SYMBOLS, gate_symbol
 from tests.draw.helpers import CIRCUITS, lecture_circuit, parts, shared_circuit, small_network
 
 PIP_ENGINES = ["wasm", "builtin"]
@@ -332,8 +332,6 @@ def leaf_label(drawing, scale=1.0):
 
 
 def test_glyphs_have_pixels():
-    from minigrad.draw.style import COLOURS
-
     f = lecture_circuit()
     f.backward()
     picture = pixels(draw(f, engine="builtin").png(2.0))
@@ -373,17 +371,17 @@ def test_the_font_has_the_characters_that_it_is_said_to_have():
         assert bytes(font.getmask(character)) != missing, character
 
 
-def test_without_the_font_the_test_above_would_see_blank_labels(monkeypatch, tmp_path):
-    monkeypatch.setattr(engines_module, "FONT", tmp_path / "none.ttf")
-    from minigrad.draw.style import COLOURS
+def test_without_a_font_labels_would_be_blank_and_the_tests_see_it(monkeypatch, tmp_path):
+    import resvg_py
 
     f = lecture_circuit()
     f.backward()
-    try:
-        png = draw(f, engine="builtin").png(2.0)
-    except DrawingError:
-        return
-    assert ink(pixels(png), COLOURS["gradient"]) == 0
+    drawing = draw(f, engine="builtin")
+    blank = resvg_py.svg_to_bytes(svg_string=drawing.svg(), dpi=96.0, skip_system_fonts=True)
+    assert ink(pixels(bytes(blank)), COLOURS["gradient"]) == 0
+    monkeypatch.setattr(engines_module, "FONT", tmp_path / "none.ttf")
+    with pytest.raises(DrawingError, match="font none.ttf is missing"):
+        drawing.png()
 
 
 def test_the_picture_has_the_size_it_was_asked_for():

@@ -14,7 +14,7 @@ from minigrad.draw import Drawing, Graph, draw
 from minigrad.draw import drawing as drawing_module
 from minigrad.draw.engines import run_wasm
 from minigrad.draw.scene import make_scene
-from minigrad.draw.style import COLOURS, format_number, gate_symbol, shorten, text_width
+from minigrad.draw.style import COLOURS, enclosed, format_number, gate_symbol, shorten, text_width
 from tests.draw.helpers import (
     CIRCUITS,
     SVG,
@@ -50,13 +50,14 @@ def test_each_number_in_the_picture_is_that_of_its_node_or_edge(circuit, directi
             assert gradients[0] == format_number(node.gradient)
         if edge_id is None:
             flows = [format_number(e.contribution) for e in graph.consumers(id_)]
-            assert gradients[1:] == ([" + ".join(flows)] if flows else [])
+            sums = [" + ".join([flows[0], *map(enclosed, flows[1:])])] if flows else []
+            assert gradients[1:] == sums
             continue
         edge = graph.edges[edge_id]
         told.add(edge_id)
         assert edge.source == id_
         assert gradients == [format_number(edge.contribution), format_number(edge.gate_gradient)]
-        assert local == [format_number(edge.local_gradient)]
+        assert local == [enclosed(format_number(edge.local_gradient))]
     assert told == set(range(len(graph.edges)))
 
 
@@ -99,14 +100,14 @@ def test_text_is_a_tree_that_writes_shared_values_once():
     text = draw(f).text()
     assert text.startswith("f = 17.5   by")
     assert text.count("by ×   grad -9") == 3 and text.count("(see above)") == 2
-    assert "x = 3   grad 12   receives 18 = -9 × -2" in text
+    assert "x = 3   grad 12   receives 18 = -9 × (-2)" in text
 
 
 def test_the_dot_text_holds_all_labels():
     f = lecture_circuit()
     f.backward()
     words = without_tags(draw(f).dot)
-    for label in ("x", "y", "z", "q = 3", "f = -12", "= -4 × 1", "= 1 × -4", "= 1 × 3"):
+    for label in ("x", "y", "z", "q = 3", "f = -12", "= -4 × 1", "= 1 × (-4)", "= 1 × 3"):
         assert label in words
     assert draw(f, title="T").dot.count("label=T") == 1
 
@@ -133,6 +134,8 @@ def check_escaping(name):
     if shown:
         assert shown in all_text(svg) and f"{shown} = 8" in all_text(svg)
     assert run_wasm(drawing.dot, "svg").startswith("<?xml")
+    for label in re.findall(r"label=<(.*?)>(?= [a-z]+=|\]\n)", drawing.dot):
+        ET.fromstring(f"<label>{label}</label>")
     dot_words = without_tags(drawing.dot)
     for sign, entity in ((">", "&gt;"), ("<", "&lt;"), ("&", "&amp;")):
         dot_words = dot_words.replace(entity, sign)
