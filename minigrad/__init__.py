@@ -168,5 +168,5 @@ def __getattr__(name: str) -> Any:
     return value
 
 
-__all__ = [name for name in globals() if not name.startswith("_") and name != "importlib"]
+__all__ = [n for n in globals() if not n.startswith("_") and n not in ("Any", "importlib")]
 __all__ += [name for name in _LAZY if name != "study"]

@@ -219,8 +219,18 @@ sign: Op = op(
     lambda g: zeros_like_raw(g),
     scalar=lambda x: x if x != x else float((x > 0) - (x < 0)),
 )
-floor = op("floor", np.floor, lambda g: zeros_like_raw(g), scalar=on_floats(math.floor, np.floor))
-ceil = op("ceil", np.ceil, lambda g: zeros_like_raw(g), scalar=on_floats(math.ceil, np.ceil))
+floor = op(
+    "floor",
+    np.floor,
+    lambda g: zeros_like_raw(g),
+    scalar=on_floats(lambda x: float(math.floor(x)), np.floor),
+)
+ceil = op(
+    "ceil",
+    np.ceil,
+    lambda g: zeros_like_raw(g),
+    scalar=on_floats(lambda x: float(math.ceil(x)), np.ceil),
+)
 
 # --- exponentials and logarithms -----------------------------------------------------------------
 
@@ -268,9 +278,15 @@ logaddexp = op(
     np.logaddexp,
     lambda g, a, b: g * sigmoid(_difference(a, b)),
     lambda g, a, b: g * sigmoid(_difference(b, a)),
-    scalar=lambda a, b: float(np.logaddexp(a, b)),
+    scalar=lambda a, b: _logaddexp(float(a), float(b)),
     gate="elementwise",
 )
+
+
+def _logaddexp(a: float, b: float) -> float:
+    if a == b:
+        return a + _LN2
+    return max(a, b) + math.log1p(math.exp(-math.fabs(a - b)))
 
 
 def _difference(a: Any, b: Any) -> Any:

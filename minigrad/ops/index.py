@@ -249,20 +249,30 @@ def put(x: Any, indices: Any, values: Any) -> Any:
     return reshape(at_set(ravel(x), values, index=indices), np.shape(raw(x)))
 
 
-def argsort(x: Any, axis: int = -1) -> Any:
-    """Positions that sort `x` along `axis`, ascending and stable; integers, no gradient."""
+def argsort(x: Any, axis: int | None = -1) -> Any:
+    """Positions that sort `x` along `axis`, ascending and stable; integers, no gradient.
+
+    None sorts the flattened `x`.
+    """
     return _argsort(x, axis=axis)
 
 
-def _stable_argsort(x: Any, *, axis: int) -> Any:
+def _stable_argsort(x: Any, *, axis: int | None) -> Any:
     return np.argsort(x, axis=axis, kind="stable")
 
 
 _argsort = Op("argsort", _stable_argsort, inputs=("x",), differentiable=(False,))
 
 
-def sort(x: Any, axis: int = -1) -> Any:
-    """`x` sorted ascending along `axis`; each gradient goes back to where its value came from."""
+def sort(x: Any, axis: int | None = -1) -> Any:
+    """`x` sorted ascending along `axis`; each gradient goes back to where its value came from.
+
+    None sorts the flattened `x`.
+    """
+    from minigrad.ops.shape import ravel
+
+    if axis is None:
+        x, axis = ravel(x), 0
     return take_along_axis(x, _stable_argsort(raw(x), axis=axis), axis)
 
 
