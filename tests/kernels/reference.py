@@ -19,14 +19,11 @@ def taps(geometry: Geometry):
     """Index of each tap, and the slices of the padded input that it reads."""
     for tap in product(*(range(k) for k in geometry.kernel)):
         starts = [t * d for t, d in zip(tap, geometry.dilation, strict=True)]
-        yield (
-            tap,
-            (slice(None), slice(None))
-            + tuple(
-                slice(a, a + (n - 1) * s + 1, s)
-                for a, n, s in zip(starts, geometry.output, geometry.stride, strict=True)
-            ),
-        )
+        places = [
+            slice(a, a + (n - 1) * s + 1, s)
+            for a, n, s in zip(starts, geometry.output, geometry.stride, strict=True)
+        ]
+        yield tap, (slice(None), slice(None), *places)
 
 
 def groups_of(geometry: Geometry, channels: int, filters: int):

@@ -60,7 +60,7 @@ def test_backward_against_central_differences(fixed, shape):
     rng = np.random.default_rng(1)
     g = rng.standard_normal(shape)
     eps = 0.1
-    y, mean, inverse_std = kernels.batch_norm(x, gamma, beta, eps=eps)
+    _, mean, inverse_std = kernels.batch_norm(x, gamma, beta, eps=eps)
 
     def loss(x, gamma, beta):
         if fixed:

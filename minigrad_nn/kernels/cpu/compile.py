@@ -36,23 +36,26 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
+# Every entry point of the package.
+known: list[Kernel] = []
+
+
 class Kernel:
     """A compiled entry point: called like a function, with arrays and integers."""
 
-    def __init__(self, py_func: Callable[..., Any], fastmath: Any = False) -> None:
+    def __init__(self, py_func: Callable[..., Any]) -> None:
         """Nothing is compiled before the first call."""
         self.__doc__ = py_func.__doc__
         self.__name__ = py_func.__name__
         self.py_func = py_func
-        self._fastmath = fastmath
         self._variants: dict[bool, Any] = {}
-        # numba.threading_layer() knows the layer only after the first parallel call.
+        known.append(self)
 
     def variant(self, parallel: bool) -> Any:
         """Numba's dispatcher for the parallel kernel or its serial twin."""
         found = self._variants.get(parallel)
         if found is None:
-            found = numba.njit(parallel=parallel, fastmath=self._fastmath, **OPTIONS)(self.py_func)
+            found = numba.njit(parallel=parallel, **OPTIONS)(self.py_func)
             home = cache.folder()
             if home is not None:
                 found._cache = cache.KernelCache(
@@ -70,11 +73,6 @@ class Kernel:
 def kernel(py_func: Callable[..., Any]) -> Kernel:
     """Make an entry point of a function that Numba can compile."""
     return Kernel(py_func)
-
-
-def summing_kernel(py_func: Callable[..., Any]) -> Kernel:
-    """An entry point whose own sums may be reassociated into vector lanes."""
-    return Kernel(py_func, fastmath=REASSOCIATE)
 
 
 def helper(py_func: Callable[..., Any]) -> Any:

@@ -46,7 +46,7 @@ class Plan:
         tap: int64 `(K,)`: which tap.
         packed: how many numbers a packed image has, with room for the last vector.
         line: the length of the longest line.
-        useful: the part of the computed places that is used.
+        useful: the part of the products that is used, those with the padding included.
     """
 
     read_size: np.ndarray
@@ -188,7 +188,7 @@ def backward(geometry: Geometry, channels: int, itemsize: int) -> Plan:
         tap=_int(tap),
         packed=packed,
         line=line,
-        useful=wanted / max(computed, 1),
+        useful=min(wanted / max(computed, 1), 1.0),
     )
 
 
