@@ -107,8 +107,11 @@ elementwise_sample("log10", np.log10, POSITIVE)
 elementwise_sample("log1p", np.log1p, Domain(-0.8, 2.0))
 elementwise_sample("log2", np.log2, POSITIVE)
 elementwise_sample("logaddexp", np.logaddexp, REAL, REAL)
-elementwise_sample("maximum", np.maximum, Domain(-2.0, 2.0), Domain(2.1, 3.0))
-elementwise_sample("minimum", np.minimum, Domain(-2.0, 2.0), Domain(2.1, 3.0))
+# One near whole numbers, one near halves: either may win, and there are no ties.
+NEAR_WHOLES = Domain(-2.2, 2.2, holes=(-1.5, -0.5, 0.5, 1.5), gap=0.3)
+NEAR_HALVES = Domain(-1.7, 1.7, holes=(-1.0, 0.0, 1.0), gap=0.3)
+elementwise_sample("maximum", np.maximum, NEAR_WHOLES, NEAR_HALVES)
+elementwise_sample("minimum", np.minimum, NEAR_WHOLES, NEAR_HALVES)
 elementwise_sample("multiply", np.multiply, REAL, REAL)
 elementwise_sample("negative", np.negative, REAL)
 # The operator: np.power gives booleans another dtype than `**` does.
