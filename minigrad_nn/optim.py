@@ -39,7 +39,7 @@ class Optimizer:
         self.param_groups: list[dict[str, Any]] = []
         self._state: dict[int, dict[str, Any]] = {}
         self._scratch: dict[tuple, Any] = {}
-        entries = [params] if isinstance(params, (Tensor, Mapping)) else list(params)
+        entries: list[Any] = [params] if isinstance(params, (Tensor, Mapping)) else list(params)
         if not entries:
             raise ValueError(
                 f"{self._name}: no parameters given; pass model.parameters(), and mind that a "

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.core import op
+from minigrad.core import Op, op
 from minigrad.ops.elementwise import exp, relu, sigmoid, tanh
 from minigrad.ops.reduce import sum as sum_over
 
@@ -32,12 +32,12 @@ def log_softmax_raw(x: Any, *, axis: int) -> Any:
     return y
 
 
-_softmax = op(
+_softmax: Op = op(
     "softmax",
     softmax_raw,
     lambda g, y, axis: y * (g - sum_over(g * y, axis, keepdims=True)),
 )
-_log_softmax = op(
+_log_softmax: Op = op(
     "log_softmax",
     log_softmax_raw,
     lambda g, y, axis: g - exp(y) * sum_over(g, axis, keepdims=True),

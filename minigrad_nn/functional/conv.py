@@ -18,12 +18,12 @@ so every order of derivative exists.  All three share one frozen `Geometry`, whi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from minigrad.core import op, raw
+from minigrad.core import Op, op, raw
 from minigrad.ops.shape import broadcast_to, reshape
 from minigrad_nn import kernels
 from minigrad_nn.kernels import Epilogue, Geometry
@@ -31,28 +31,29 @@ from minigrad_nn.kernels import Epilogue, Geometry
 __all__ = ["conv", "conv1d", "conv2d", "conv3d", "conv_bias", "conv_input", "conv_weight"]
 
 Ints = int | Sequence[int]
-Padding = int | str | Sequence[Any]
+Numbers = int | Sequence[int | Sequence[int]]
+Padding = str | Numbers
 
-conv = op(
+conv: Op = op(
     "conv",
     lambda x, w, *, geometry: kernels.conv(x, w, geometry),
     lambda g, w, geometry: conv_input(g, w, geometry=geometry),
     lambda g, x, geometry: conv_weight(x, g, geometry=geometry),
 )
-conv_input = op(
+conv_input: Op = op(
     "conv_input",
     lambda h, w, *, geometry: kernels.conv_input(h, w, geometry),
     lambda g, w, geometry: conv(g, w, geometry=geometry),
     lambda g, h, geometry: conv_weight(g, h, geometry=geometry),
 )
-conv_weight = op(
+conv_weight: Op = op(
     "conv_weight",
     lambda x, h, *, geometry: kernels.conv_weight(x, h, geometry),
     lambda g, h, geometry: conv_input(h, g, geometry=geometry),
     lambda g, x, geometry: conv(x, g, geometry=geometry),
 )
 # `conv(x, w) + b` in one pass over the result: the kernel adds the bias before it writes.
-conv_bias = op(
+conv_bias: Op = op(
     "conv_bias",
     lambda x, w, b, *, geometry: kernels.conv(x, w, geometry, epilogue=Epilogue(bias=b)),
     lambda g, w, geometry: conv_input(g, w, geometry=geometry),
@@ -67,7 +68,7 @@ def _channel_sum(x: Any) -> Any:
     return np.add.reduce(rows, axis=0)
 
 
-channel_sum = op(
+channel_sum: Op = op(
     "channel_sum",
     _channel_sum,
     lambda g, x_shape: broadcast_to(reshape(g, (-1,) + (1,) * (len(x_shape) - 2)), x_shape),
@@ -89,12 +90,18 @@ def check_input(name: str, x: Any, axes: int) -> tuple[int, ...]:
     return shape
 
 
-def _same(kernel: Iterable[int], stride: Ints, dilation: Ints) -> list[tuple[int, int]]:
-    """The padding that keeps the size, the odd one behind."""
-    kernel = tuple(kernel)
+def _named_padding(
+    name: str, padding: str, kernel: Sequence[int], stride: Ints, dilation: Ints
+) -> Numbers:
+    """The numbers that "valid" and "same" stand for."""
+    if padding == "valid":
+        return 0
+    if padding != "same":
+        raise ValueError(f'{name}: padding must be "same", "valid" or numbers, got {padding!r}')
     if any(s != 1 for s in np.ravel(stride)):
-        raise ValueError(f'padding="same" keeps the size, which needs stride 1, got {stride}')
+        raise ValueError(f'{name}: padding="same" keeps the size: it needs stride 1, not {stride}')
     steps = np.broadcast_to(dilation, len(kernel))
+    # An odd one stands behind.
     totals = [int(d) * (k - 1) for d, k in zip(steps, kernel, strict=True)]
     return [(total // 2, total - total // 2) for total in totals]
 
@@ -119,9 +126,7 @@ def _conv(
         )
     kernel = filters[2:]
     if isinstance(padding, str):
-        if padding not in ("same", "valid"):
-            raise ValueError(f'{name}: padding must be "same", "valid" or numbers, got {padding!r}')
-        padding = _same(kernel, stride, dilation) if padding == "same" else 0
+        padding = _named_padding(name, padding, kernel, stride, dilation)
     geometry = Geometry.of(shape[2:], kernel, stride, padding, dilation, groups)
     if b is None:
         return conv(x, w, geometry=geometry)

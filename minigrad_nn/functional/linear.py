@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.core import op, raw
+from minigrad.core import Op, op, raw
 from minigrad.ops.linalg import matmul
 from minigrad.ops.reduce import sum as sum_over
 from minigrad.ops.shape import reshape, swapaxes
@@ -34,13 +34,13 @@ def _linear_bias(x: Any, w: Any, b: Any) -> Any:
     return np.add(y, b, out=y) if y.dtype == b.dtype else y + b
 
 
-_linear = op(
+_linear: Op = op(
     "linear",
     lambda x, w: np.matmul(x, w.T),
     lambda g, w: matmul(g, w),
     lambda g, x: _weight_rule(g, x),
 )
-_linear_with_bias = op(
+_linear_with_bias: Op = op(
     "linear_bias",
     _linear_bias,
     lambda g, w: matmul(g, w),

@@ -35,7 +35,7 @@ def _place(h: Any, target: Any, *, classes: int) -> Any:
     return x
 
 
-pick = op(
+pick: Op = op(
     "pick",
     lambda x, target: x[_places(target)],
     lambda g, target, x_shape: place(g, target, classes=x_shape[1]),
@@ -44,7 +44,7 @@ pick = op(
 )
 """`(N, ...)` out of `(N, C, ...)`: the number of each target class."""
 
-place = op(
+place: Op = op(
     "place",
     _place,
     lambda g, target: pick(g, target),

@@ -31,7 +31,7 @@ __all__ = [
 
 Ints = int | Sequence[int]
 
-gather = op(
+gather: Op = op(
     "gather",
     lambda x, indices: kernels.gather(x, indices),
     lambda g, x_shape, indices: scatter(g, indices, size=x_shape[2:]),
@@ -40,7 +40,7 @@ gather = op(
 )
 """Read `(N, C, *size)` planes at flat indices `(N, C, *output)`."""
 
-scatter = op(
+scatter: Op = op(
     "scatter",
     lambda h, indices, *, size: kernels.scatter(h, indices, size),
     lambda g, indices: gather(g, indices),
@@ -63,22 +63,22 @@ _max_pool = Op(
     backward=_max_pool_rule,
     gate="selects",
 )
-_average_pool = op(
+_average_pool: Op = op(
     "average_pool",
     lambda x, *, geometry, pad: kernels.average_pool(x, geometry, count_include_pad=pad),
     lambda g, geometry, pad: _average_pool_input(g, geometry=geometry, pad=pad),
 )
-_average_pool_input = op(
+_average_pool_input: Op = op(
     "average_pool_input",
     lambda h, *, geometry, pad: kernels.average_pool_input(h, geometry, count_include_pad=pad),
     lambda g, geometry, pad: _average_pool(g, geometry=geometry, pad=pad),
 )
-_sum_pool = op(
+_sum_pool: Op = op(
     "sum_pool",
     lambda x, *, geometry: kernels.sum_pool(x, geometry),
     lambda g, geometry: _sum_pool_input(g, geometry=geometry),
 )
-_sum_pool_input = op(
+_sum_pool_input: Op = op(
     "sum_pool_input",
     lambda h, *, geometry: kernels.sum_pool_input(h, geometry),
     lambda g, geometry: _sum_pool(g, geometry=geometry),

@@ -102,7 +102,7 @@ def test_same_padding_keeps_the_size(kernel, dilation, size, axes):
 
 
 def test_same_padding_needs_stride_1():
-    with pytest.raises(ValueError, match="stride 1, got 2"):
+    with pytest.raises(ValueError, match="stride 1, not 2"):
         F.conv1d(mg.ones((1, 1, 4)), mg.ones((1, 1, 3)), stride=2, padding="same")
 
 
