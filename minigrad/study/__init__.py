@@ -4,6 +4,14 @@ from minigrad.study.contributions import Amount, Contribution, Contributions, co
 from minigrad.study.explain import Derivation, Step, explain
 from minigrad.study.paths import Path, Paths, paths
 from minigrad.study.record import NOT_RECORDED, Origin, Recording, origin, recording, where
+from minigrad.study.surgery import (
+    Override,
+    deconvnet,
+    gradient_reversal,
+    guided_backprop,
+    override_backward,
+    straight_through,
+)
 
 __all__ = [
     "NOT_RECORDED",
@@ -12,14 +20,20 @@ __all__ = [
     "Contributions",
     "Derivation",
     "Origin",
+    "Override",
     "Path",
     "Paths",
     "Recording",
     "Step",
     "contributions",
+    "deconvnet",
     "explain",
+    "gradient_reversal",
+    "guided_backprop",
     "origin",
+    "override_backward",
     "paths",
     "recording",
+    "straight_through",
     "where",
 ]
