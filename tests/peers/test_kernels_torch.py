@@ -132,6 +132,8 @@ def test_max_pool_and_its_gradient(dtype, special, drawn, seed):
 @given(drawn=geometries(ceil=True), seed=seeds)
 def test_average_pool_and_its_gradient(dtype, include, drawn, seed):
     geometry = symmetric(drawn, dilated=False)
+    # PyTorch's avg_pool3d wants the filter to fit without the padding.
+    assume(geometry.axes < 3 or all(np.greater_equal(geometry.size, geometry.kernel)))
     rng = np.random.default_rng(seed)
     x = normal(rng, (2, 3, *geometry.size), dtype)
     tx = tensor(x)
