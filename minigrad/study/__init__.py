@@ -1,5 +1,6 @@
 """Backprop that can be questioned."""
 
+from minigrad.study.anomaly import Anomaly, AnomalyError, anomalies
 from minigrad.study.contributions import Amount, Contribution, Contributions, contributions
 from minigrad.study.explain import Derivation, Step, explain
 from minigrad.study.paths import Path, Paths, paths
@@ -16,6 +17,8 @@ from minigrad.study.surgery import (
 __all__ = [
     "NOT_RECORDED",
     "Amount",
+    "Anomaly",
+    "AnomalyError",
     "Contribution",
     "Contributions",
     "Derivation",
@@ -25,6 +28,7 @@ __all__ = [
     "Paths",
     "Recording",
     "Step",
+    "anomalies",
     "contributions",
     "deconvnet",
     "explain",

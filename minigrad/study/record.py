@@ -126,10 +126,7 @@ class Recording(Interposer):
         self.count += 1
         if not hasattr(type(node), "origin"):  # plain numbers in a scalar formula
             return
-        called: FrameType = sys._getframe(1)
-        frame: FrameType | None = called
-        while frame is not None and frame.f_code.co_filename.startswith(self._inside):
-            called, frame = frame, frame.f_back
+        called, frame = _user_frame(sys._getframe(1), self._inside)
         if frame is None:
             return
         if self._last is not None and self._last[0] is called:
@@ -137,14 +134,8 @@ class Recording(Interposer):
             self._unname(self._last[1])
         held = _held(frame, node)
         variable = held or _assigned(frame, node)
-        node.origin = Origin(
-            frame.f_code.co_filename,
-            frame.f_lineno,
-            frame.f_code.co_name,
-            linecache.getline(frame.f_code.co_filename, frame.f_lineno, frame.f_globals).strip(),
-            variable,
-            self._module(sys._getframe(1)),
-        )
+        module = self._module(sys._getframe(1))
+        node.origin = replace(_line(frame), variable=variable, module=module)
         if self._names and variable is not None and node.name is None:
             node.name = variable
             self._last = (called, None if held else node)
@@ -181,6 +172,27 @@ def _packages() -> tuple[str, ...]:
     """Folders whose frames are the library's, not the user's."""
     files = [minigrad.__file__, getattr(sys.modules.get("minigrad_nn"), "__file__", None)]
     return tuple(os.path.dirname(file) + os.sep for file in files if file)
+
+
+def user_line(frame: FrameType) -> str:
+    """The source line of the user's code that led to a frame of the library."""
+    _, found = _user_frame(frame, _packages())
+    return NOT_RECORDED if found is None else str(_line(found))
+
+
+def _user_frame(frame: FrameType, inside: tuple[str, ...]) -> tuple[FrameType, FrameType | None]:
+    """The nearest frame outside of the library, and the one that it called."""
+    called: FrameType = frame
+    outer: FrameType | None = frame
+    while outer is not None and outer.f_code.co_filename.startswith(inside):
+        called, outer = outer, outer.f_back
+    return called, outer
+
+
+def _line(frame: FrameType) -> Origin:
+    file, line = frame.f_code.co_filename, frame.f_lineno
+    text = linecache.getline(file, line, frame.f_globals).strip()
+    return Origin(file, line, frame.f_code.co_name, text)
 
 
 # --- names from the source -----------------------------------------------------------------------
