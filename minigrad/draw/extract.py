@@ -28,7 +28,7 @@ from minigrad.draw.style import format_number, gate_symbol, shorten
 from minigrad.nodes import MultipleNode, OutputNode
 from minigrad.scalar import Scalar
 
-__all__ = ["MAX_NODES", "read_graph"]
+__all__ = ["MAX_NODES", "read_graph", "read_with_nodes"]
 
 MAX_NODES = 200
 """So many nodes a picture holds unless more are asked for."""
@@ -60,6 +60,18 @@ def read_graph(
         GraphTooLarge: there are more nodes than `max_nodes`.
         TypeError, ValueError: an argument is no value on a graph, or out of range.
     """
+    return read_with_nodes(roots, max_nodes=max_nodes, depth=depth, around=around, radius=radius)[0]
+
+
+def read_with_nodes(
+    roots: Sequence[Any],
+    *,
+    max_nodes: int = MAX_NODES,
+    depth: int | None = None,
+    around: Any = None,
+    radius: int = 2,
+) -> tuple[Graph, list[Node]]:
+    """As `read_graph`, and the engine's nodes in the order of the graph's ids."""
     for name, number, least in (
         ("max_nodes", max_nodes, 1),
         ("depth", depth, 0),
@@ -77,7 +89,8 @@ def read_graph(
         raise ValueError("draw: give depth= (from the root) or around= (a neighbourhood), not both")
     else:
         nodes, users = _region(*_find(start, around), max_nodes, radius)
-    return _Reader(roots, start, nodes, users).read()
+    reader = _Reader(roots, start, nodes, users)
+    return reader.read(), reader.order
 
 
 def _node(value: Any) -> Node:
