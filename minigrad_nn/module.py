@@ -148,6 +148,8 @@ class Module:
     def __getattr__(self, name: str) -> Any:
         # Only reached when there is no such attribute.
         kind = type(self).__name__
+        if name.startswith("__"):  # asked for by copying, pickling and the like: nobody's typo
+            raise AttributeError(f"{kind} has no attribute {name!r}")
         if "training" not in self.__dict__ and name in ("training", "_buffers", "_hooks"):
             raise AttributeError(f"call super().__init__() first in {kind}.__init__")
         near = difflib.get_close_matches(name, [n for n in dir(self) if n[0] != "_"], n=1)
@@ -347,6 +349,8 @@ class Module:
                 wrong.append(f"{name}: shape {array.shape} given, {target.shape} wanted")
             elif array.dtype.kind not in "biuf":
                 wrong.append(f"{name}: dtype {array.dtype} given, {target.dtype} wanted")
+            elif not target.is_leaf or target._data.base is not None:
+                wrong.append(f"{name}: a computed tensor or a view here, which cannot be written")
             else:
                 with np.errstate(over="ignore"):
                     ready.append((target, array.astype(target.dtype)))

@@ -147,9 +147,20 @@ class Optimizer:
         """Take over settings and state that `state_dict` gave, for the same parameters.
 
         Raises:
-            ValueError: groups, numbers of parameters, or shapes differ; nothing is loaded then.
+            ValueError: it is the state of another kind of optimiser, or groups, numbers of
+                parameters, or shapes differ; nothing is loaded then.
         """
+        if not isinstance(state, Mapping) or not {"state", "param_groups"} <= state.keys():
+            raise ValueError(
+                f'{self._name}.load_state_dict: needs a mapping with "state" and "param_groups"'
+            )
         groups = state["param_groups"]
+        for group in groups:
+            if set(group) != {*self.defaults, "params"}:
+                raise ValueError(
+                    f"{self._name}.load_state_dict: settings {sorted(group)} given, "
+                    f"{sorted([*self.defaults, 'params'])} wanted: is it another optimiser's state?"
+                )
         sizes = [len(group["params"]) for group in groups]
         own = [len(group["params"]) for group in self.param_groups]
         if sizes != own:

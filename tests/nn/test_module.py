@@ -111,6 +111,15 @@ def test_everything_wrong_is_told_at_once_and_nothing_is_changed():
     assert same(snapshot(net), before)
 
 
+def test_a_buffer_that_cannot_be_written_is_told_before_anything_is_changed():
+    net = nn.Linear(2, 2)
+    net.register_buffer("view", mg.arange(4.0).reshape(2, 2))
+    before = snapshot(net)
+    with pytest.raises(ValueError, match="view: a computed tensor or a view"):
+        net.load_state_dict({name: value + 1 for name, value in before.items()})
+    assert same(snapshot(net), before)
+
+
 def test_an_unexpected_name_suggests_the_missing_one():
     net = nn.Linear(2, 2)
     with pytest.raises(ValueError, match=r"unexpected \(is it weight\?\)"):

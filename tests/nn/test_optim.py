@@ -123,6 +123,10 @@ def test_a_state_that_does_not_fit_changes_nothing():
     with pytest.raises(ValueError, match=r"groups with \[1, 1\] parameters given, \[1\] wanted"):
         two = optim.SGD([{"params": [leaf(1.0)]}, {"params": [leaf(1.0)]}])
         optimizer.load_state_dict(two.state_dict())
+    with pytest.raises(ValueError, match="another optimiser's state"):
+        optimizer.load_state_dict(optim.Adam([leaf(1.0, 2.0)]).state_dict())
+    with pytest.raises(ValueError, match='needs a mapping with "state"'):
+        optimizer.load_state_dict({"param_groups": []})
     after = optimizer.state_dict()
     assert after["param_groups"] == before["param_groups"]
     assert (after["state"][0]["momentum_buffer"] == before["state"][0]["momentum_buffer"]).all()
