@@ -154,7 +154,9 @@ class _Trace:
         record = self.outer and order[-1].seq < self.start
         record = record or (isinstance(g, Variable) and g.requires_grad)
         seeds = [(_node(out), _seed(out, g, record))]
-        found = _gradients(seeds, self.inputs, record, release=not retain, order=order)
+        # A recorded pass leads through the nodes of this graph: they keep what they saved.
+        release = not (retain or record)
+        found = _gradients(seeds, self.inputs, record, release, order)
         return tuple(_plain(x, p) for x, p in zip(found, self.plain, strict=True))
 
     def _pairs(self) -> Iterator:
@@ -300,7 +302,7 @@ def jvp(f: Callable, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[A
         order = collect([_node(product)])
         record = trace.outer and order[-1].seq < trace.start
         (result,) = _gradients(
-            [(_node(product), _seed(product, None, record))], [dummy], record, True, order
+            [(_node(product), _seed(product, None, record))], [dummy], record, not record, order
         )
     return trace.value(), _plain(result, plain)
 
