@@ -2,9 +2,10 @@
 
 from minigrad.study.anomaly import Anomaly, AnomalyError, anomalies
 from minigrad.study.contributions import Amount, Contribution, Contributions, contributions
-from minigrad.study.explain import Derivation, Step, explain
+from minigrad.study.explain import Derivation, DerivationStep, explain
 from minigrad.study.paths import Path, Paths, paths
 from minigrad.study.record import NOT_RECORDED, Origin, Recording, origin, recording, where
+from minigrad.study.stepping import Step, Stepping, stepping
 from minigrad.study.surgery import (
     Override,
     deconvnet,
@@ -22,12 +23,14 @@ __all__ = [
     "Contribution",
     "Contributions",
     "Derivation",
+    "DerivationStep",
     "Origin",
     "Override",
     "Path",
     "Paths",
     "Recording",
     "Step",
+    "Stepping",
     "anomalies",
     "contributions",
     "deconvnet",
@@ -38,6 +41,7 @@ __all__ = [
     "override_backward",
     "paths",
     "recording",
+    "stepping",
     "straight_through",
     "where",
 ]
