@@ -6,6 +6,7 @@ the op made it out of finite ones; what only passes it on is not to blame.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -126,7 +127,8 @@ class _Watch(Interposer):
         """Look at a computation on arrays: all of them pass here, recorded or not."""
         if self._pulling or get_ident() != self._thread:
             return proceed(op, args, params)
-        result = proceed(op, args, params)
+        with np.errstate(all="ignore"):  # NumPy's warning says less than what follows
+            result = proceed(op, args, params)
         for value in result if isinstance(result, tuple) else (result,):
             kind = _sick(value, self._kinds)
             if kind is not None:
@@ -221,7 +223,7 @@ class _Watch(Interposer):
 def _sick(value: Any, kinds: tuple[str, ...]) -> str | None:
     """Which of `kinds` is among the elements; None for healthy values."""
     if isinstance(value, (float, np.floating)):
-        if value - value == 0:
+        if math.isfinite(value):
             return None
         kind = "nan" if value != value else "inf"
         return kind if kind in kinds else None

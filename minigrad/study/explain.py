@@ -17,14 +17,14 @@ from minigrad.study.contributions import FlowRecorder
 from minigrad.study.formula import Formula, apply, formula, number, slope, symbol, total
 from minigrad.study.nodes import graph_of, node_of, symbols
 
-__all__ = ["Derivation", "Step", "explain"]
+__all__ = ["Derivation", "DerivationStep", "explain"]
 
 LONGEST = 4000
 """Characters; a single expression that would be longer is left out."""
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class DerivationStep:
     """One line of a derivation: a variable, its formula, and the formula with numbers in it.
 
     Attributes:
@@ -60,8 +60,8 @@ class Derivation:
 
     name: Formula
     given: tuple[tuple[Formula, float], ...]
-    forward: tuple[Step, ...]
-    backward: tuple[Step, ...]
+    forward: tuple[DerivationStep, ...]
+    backward: tuple[DerivationStep, ...]
     symbols: Formula | None
     numbers: Formula | None
     value: float
@@ -195,7 +195,7 @@ class _Writer:
     def derivation(self) -> Derivation:
         gates = {node: True for node in self.order if node is not self.target}
         forward = tuple(
-            Step(
+            DerivationStep(
                 node,
                 self.symbols[node],
                 self._forward(node, self.symbols.get),
@@ -223,7 +223,7 @@ class _Writer:
     def _value(self, node: Any) -> Formula:
         return number(node._data)
 
-    def _backward(self) -> tuple[tuple[Step, ...], dict]:
+    def _backward(self) -> tuple[tuple[DerivationStep, ...], dict]:
         """The steps, and for each node its gradient as one expression, in symbols and numbers."""
         steps = []
         terms: dict[Any, list[tuple[Formula, Formula]]] = {node: [] for node in self.order}
@@ -238,7 +238,7 @@ class _Writer:
                 continue
             g = self.gradients[node]
             steps.append(
-                Step(
+                DerivationStep(
                     node,
                     self.slopes[node],
                     total([line[0] for line in lines]),
