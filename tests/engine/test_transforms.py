@@ -193,9 +193,9 @@ def test_an_inner_derivative_that_uses_an_outer_variable():
     assert mg.jvp(lambda x: x * mg.jvp(lambda y: x * y * y, [3.0], [1.0])[1], [2.0], [1.0])[1] == 24
 
     def h(x):
-        return mg.grad(lambda y: mg.grad(lambda z: x * y * z * z)(y))(x)  # 2xy at z=y -> d/dy 4xy
+        return mg.grad(lambda y: mg.grad(lambda z: x * y * z * z)(y))(x)
 
-    # d/dy of 2 x y z at z = y is 2 x y**1 * 2 = 4 x y; at y = x: 4 x**2; by x: 8 x.
+    # By z: 2 x y z, which at z = y is 2 x y**2; by y: 4 x y, which at y = x is 4 x**2; by x: 8 x.
     assert mg.grad(h)(3.0) == 24.0
 
 
