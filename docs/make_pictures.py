@@ -43,6 +43,15 @@ def _sum_times() -> minigrad.Scalar:
 
 
 @picture
+def circuit() -> Drawing:
+    """The first example of README."""
+    x, y, z = (minigrad.scalar(v, name=n) for v, n in [(-2.0, "x"), (5.0, "y"), (-4.0, "z")])
+    f = (x + y) * z
+    f.backward()
+    return draw(f, engine="builtin")
+
+
+@picture
 def chain_rule() -> Drawing:
     """The lectures' second circuit, f = (x + y) z at (-2, 5, -4), after backward."""
     f = _sum_times()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import fields, is_dataclass
 from operator import attrgetter
 from typing import Any
 
@@ -376,11 +377,23 @@ def statistic(array: Any, digits: int = 3) -> str:
 
 def _params(params: Any) -> tuple[tuple[str, str], ...]:
     """Static parameters as text; those that are off say nothing."""
-    return tuple(
-        (name, shorten(_param(value), 24))
-        for name, value in params.items()
-        if value is not None and value is not False
-    )
+    found = []
+    for name, value in params.items():
+        if is_dataclass(value) and not isinstance(value, type):
+            # The fields of a description, such as a filter's geometry, but not the size of the
+            # input, which its wire tells.
+            parts = {f.name: getattr(value, f.name) for f in fields(value) if f.name != "size"}
+            found += [(n, v) for n, v in parts.items() if n == "kernel" or not _is_plain(v)]
+        elif value is not None and value is not False:
+            found.append((name, value))
+    return tuple((name, shorten(_param(value), 24)) for name, value in found)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a field of a description is all 0, all 1, or off: no padding, no stride."""
+    if isinstance(value, tuple):
+        return all(map(_is_plain, value)) and len(set(value)) <= 1
+    return value is None or value in (0, 1)
 
 
 def _param(value: Any) -> str:
@@ -389,8 +402,9 @@ def _param(value: Any) -> str:
         return ":".join(parts) + (f":{value.step}" if value.step is not None else "")
     if isinstance(value, (tuple, list)):
         inner = ", ".join(_param(item) for item in value[:8])
-        if len(value) == 1:
-            return inner
+        if len(value) == 1 or (len(value) > 1 and all(isinstance(v, tuple) for v in value)):
+            alike = len(set(map(str, value))) == 1
+            return _param(value[0]) if alike else inner
         return f"({inner}{', …' if len(value) > 8 else ''})"
     if value is Ellipsis:
         return "..."

@@ -22,6 +22,8 @@ __all__ = ["place"]
 SWEEPS = 16
 RELAXATIONS = 40
 STRAIGHTENINGS = 20
+SPINE = 12.0
+"""How much more than others the data's way through a network should be straight."""
 EFFORT = 300_000
 """Slots times relaxations: large pictures are improved less often."""
 
@@ -85,6 +87,7 @@ def _slots(scene: Scene) -> tuple[list[_Slot], list[list[int]]]:
         for a, b in pairwise(route):
             # Long wires should be straight first of all.
             weight = 1.0 + 3.0 * (slots[a].box is None) + 3.0 * (slots[b].box is None)
+            weight += SPINE * link.spine
             slots[a].after.append((b, weight))
             slots[b].before.append((a, weight))
     return slots, routes
@@ -242,8 +245,8 @@ def _blocks(slots: list[_Slot]) -> list[list[int]]:
     chained: dict[int, int] = {}
     for i, slot in enumerate(slots):
         if len(slot.after) == 1:
-            ((other, _),) = slot.after
-            if len(slots[other].before) == 1:
+            ((other, weight),) = slot.after
+            if len(slots[other].before) == 1 or weight > SPINE:
                 chained[i] = other
     starts = set(range(len(slots))) - set(chained.values())
     blocks = []
@@ -312,7 +315,7 @@ def _paths(
     ends: list[float],
     middles: list[float],
 ) -> list[tuple[Point, ...]]:
-    angles = _angles(slots, routes, starts, ends)
+    angles = _angles(scene, slots, routes, starts, ends)
     paths = []
     for i, route in enumerate(routes):
         first, last = slots[route[0]], slots[route[-1]]
@@ -369,7 +372,11 @@ def _sampled(curve: list[Point]) -> Iterator[Point]:
 
 
 def _angles(
-    slots: list[_Slot], routes: list[list[int]], starts: list[float], ends: list[float]
+    scene: Scene,
+    slots: list[_Slot],
+    routes: list[list[int]],
+    starts: list[float],
+    ends: list[float],
 ) -> dict[int, float]:
     """The angle at which each wire reaches its target: as it comes, but apart from the others."""
     arriving = defaultdict(list)
@@ -384,7 +391,8 @@ def _angles(
         count = len(wires)
         least = min(0.7, 2.0 / count)
         wished = [max(-1.0, min(1.0, angle)) for _, angle, _ in wires]
-        placed = spread(wished, [1.0] * count, [least] * (count - 1))
+        weights = [1.0 + 50.0 * scene.links[i].spine for _, _, i in wires]
+        placed = spread(wished, weights, [least] * (count - 1))
         for (_, _, i), angle in zip(wires, placed, strict=True):
             angles[i] = max(-1.2, min(1.2, angle))
     return angles

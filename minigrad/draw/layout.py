@@ -73,7 +73,8 @@ def layout_source(scene: Scene) -> str:
         target = f"b{link.target}"
         if scene.boxes[link.target].kind != "gate":
             target += f":{ports[1]}"
-        weight = "8" if scene.boxes[link.source].kind in ("gate", "leaf") else "2"
+        straight = link.spine or scene.boxes[link.source].kind in ("gate", "leaf")
+        weight = "8" if straight else "2"
         dot.edge(f"b{link.source}:{ports[0]}", target, weight=weight)
     return dot.source
 

@@ -84,12 +84,16 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A wire from one box (its index) to another."""
+    """A wire from one box (its index) to another.
+
+    `spine` marks the data's way through a network, which should be straight.
+    """
 
     source: int
     target: int
     arrow: bool = False
     dashed: bool = False
+    spine: bool = False
 
 
 @dataclass(frozen=True)
@@ -148,7 +152,9 @@ def make_scene(graph: Graph, direction: str = "LR", digits: int = 4) -> Scene:
             branch = add(_wire("branch", direction, source.id, i, (), after, False))
             links.append(Link(exit_box, branch))
             exit_box = branch
-        links.append(Link(exit_box, gates[edge_data.target], arrow=True))
+        # On tensors a gate's first argument is the data; weights and labels come from the side.
+        spine = not graph.scalar and edge_data.position == 0
+        links.append(Link(exit_box, gates[edge_data.target], arrow=True, spine=spine))
 
     for node in graph.nodes:
         if node.hidden_inputs:

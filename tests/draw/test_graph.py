@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad.draw import Graph, GraphEdge, GraphNode, GraphTooLarge, draw
+from minigrad.draw import extract as extract_module
 from minigrad.draw.extract import statistic
 from minigrad.draw.graph import COMPUTED, NOT_COMPUTED, NOT_KEPT, NOT_NEEDED
 from tests.draw.helpers import CIRCUITS, lecture_circuit, shared_circuit, small_network
@@ -242,6 +243,26 @@ def test_parameters_indices_and_several_outputs_stand_in_the_gates():
     assert drawing.graph.nodes[1].outputs == 2 and "2 outputs" in drawing.svg()
 
 
+@dataclasses.dataclass(frozen=True)
+class Filter:
+    size: tuple = (28, 28)
+    kernel: tuple = (1, 1)
+    stride: tuple = (2, 2)
+    padding: tuple = ((0, 0), (1, 2))
+    dilation: tuple = (1, 1)
+    groups: int = 1
+
+
+def test_a_description_among_the_parameters_is_written_field_by_field():
+    found = extract_module._params({"geometry": Filter(), "axis": None, "exact": False, "k": 3})
+    assert found == (
+        ("kernel", "(1, 1)"),
+        ("stride", "(2, 2)"),
+        ("padding", "(0, 0), (1, 2)"),
+        ("k", "3"),
+    )
+
+
 @pytest.mark.parametrize(
     "array, words",
     [
@@ -292,17 +313,15 @@ def test_a_large_graph_is_refused_with_its_size_and_advice():
 
 
 def test_a_chain_of_a_million_gates_is_refused_not_walked(monkeypatch):
-    from minigrad.draw import extract
-
     looked_at = 0
-    real = extract._sources
+    real = extract_module._sources
 
     def counted(node):
         nonlocal looked_at
         looked_at += 1
         return real(node)
 
-    monkeypatch.setattr(extract, "_sources", counted)
+    monkeypatch.setattr(extract_module, "_sources", counted)
     y = mg.scalar(0.5)
     for _ in range(1_000_000):
         y = y.sin()

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from minigrad.draw import draw
+
 DOCS = Path(__file__).parent.parent.parent / "docs"
 spec = importlib.util.spec_from_file_location("make_pictures", DOCS / "make_pictures.py")
 make_pictures = importlib.util.module_from_spec(spec)
@@ -22,6 +24,16 @@ def test_a_checked_in_picture_is_up_to_date(name):
     made = make_pictures.PICTURES[name]().svg()
     stored = (DOCS / "pictures" / f"{name}.svg").read_text(encoding="utf-8")
     assert without_tooltips(made) == without_tooltips(stored), "run python docs/make_pictures.py"
+
+
+def test_the_first_picture_of_readme_is_that_of_its_first_example(tmp_path, monkeypatch):
+    readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    assert "docs/pictures/circuit.svg" in readme
+    code = re.search(r"```python\n(.*?)```", readme, re.DOTALL).group(1)
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(code, names)
+    assert draw(names["f"]).graph == make_pictures.circuit().graph
 
 
 def test_no_checked_in_drawing_is_left_over():
