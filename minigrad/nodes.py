@@ -237,14 +237,16 @@ class MultipleNode(TensorNode):
         return super().pull(tuple(g), needs, record, False)
 
 
+_OUTPUT = Op("output", lambda x: x, inputs=("x",))
+
+
 class OutputNode(TensorNode):
     """One output of a `MultipleNode`."""
 
     __slots__ = ("index",)
-    _op = Op("output", lambda x: x, inputs=("x",))
 
     def __init__(self, source: MultipleNode, index: int, data: Any) -> None:
-        super().__init__(self._op, (source,), (True,), {}, (), data)
+        super().__init__(_OUTPUT, (source,), (True,), {}, (), data)
         self.index = index
 
     def pull(self, g: Any, needs: tuple[bool, ...], record: bool, closed: bool) -> Sequence:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from threading import get_ident
 from typing import Any
 
@@ -91,3 +92,29 @@ class enable_grad(_Recording):
     """Record again inside `no_grad`; a context manager and a decorator."""
 
     _paused = False
+
+
+recomputing: set[int] = set()
+"""Identifiers of the threads that compute something for the second time now."""
+
+
+def is_recomputing() -> bool:
+    """Whether this thread repeats a computation for a backward pass (see `checkpoint`).
+
+    What a forward pass does besides computing, such as updating running statistics, is then done
+    already.
+    """
+    return get_ident() in recomputing
+
+
+@contextmanager
+def recomputation() -> Iterator[None]:
+    """Mark what runs inside as a repetition."""
+    ident = get_ident()
+    outermost = ident not in recomputing
+    recomputing.add(ident)
+    try:
+        yield
+    finally:
+        if outermost:
+            recomputing.discard(ident)

@@ -28,6 +28,7 @@ from minigrad.core import (
 )
 from minigrad.nodes import Leaf, MultipleNode, OutputNode
 from minigrad.ops import shape
+from minigrad.recording import recomputation
 from minigrad.scalar import Constant, Scalar
 from minigrad.tensor import Tensor, _wrap, tensor
 
@@ -382,7 +383,8 @@ def checkpoint(f: Callable) -> Callable:
     """A function like `f` that stores nothing inside and computes again when backward comes.
 
     Gradients flow to its arguments and to whatever `f` refers to besides (its weights).  Random
-    numbers drawn from the default generator come out the same the second time.  Only the memory
+    numbers drawn from the default generator come out the same the second time, and running
+    statistics are updated by the first run alone.  Only the memory
     of the segment between backward passes is saved: `f` runs twice.
 
     Args:
@@ -415,7 +417,7 @@ def checkpoint(f: Callable) -> Callable:
             after = random.default_generator().get_state()
             random.default_generator().set_state(before)
             try:
-                with enable_grad():
+                with enable_grad(), recomputation():
                     found = f(*args, **kwargs)
             finally:
                 random.default_generator().set_state(after)
@@ -464,14 +466,16 @@ def _check_unwritten(arrays: list, nodes: list[Node], seq: int) -> None:
             )
 
 
+_CHECKPOINT = Op("checkpoint", lambda *x: x, inputs=("*x",), outputs=("*y",))
+
+
 class CheckpointNode(MultipleNode):
     """A whole segment of the graph as one node, which is computed again in the backward pass."""
 
     __slots__ = ("again",)
-    _op = Op("checkpoint", lambda *x: x, inputs=("*x",), outputs=("*y",))
 
     def __init__(self, outer: list, data: list, again: Callable[[int], list[Tensor]]) -> None:
-        super().__init__(self._op, tuple(outer), (True,) * len(outer), {}, (), data)
+        super().__init__(_CHECKPOINT, tuple(outer), (True,) * len(outer), {}, (), data)
         self.again = again
 
     def pull(self, g: Any, needs: tuple[bool, ...], record: bool, closed: bool) -> Sequence:

@@ -15,6 +15,7 @@ from minigrad.core import Op, Saved, raw
 from minigrad.ops.elementwise import divide, sqrt
 from minigrad.ops.reduce import mean as mean_over
 from minigrad.ops.shape import reshape
+from minigrad.recording import is_recomputing
 from minigrad_nn import kernels
 
 __all__ = ["batch_norm"]
@@ -144,6 +145,8 @@ def batch_norm(
             "use a larger batch, or eval()"
         )
     y, batch_mean, inverse_std = _batch_norm(x, weight, bias, eps=eps)
+    if is_recomputing():
+        return y
     if running_mean is not None:
         _update(running_mean, raw(batch_mean), momentum)
     if running_var is not None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from minigrad import backend
+from minigrad.recording import is_recomputing
 from minigrad.tensor import Tensor
 from minigrad_nn import functional as F
 from minigrad_nn import init
@@ -72,7 +73,7 @@ class _BatchNorm(Module):
                 f"in axis 1, got shape {x.shape}"
             )
         momentum = 0.0 if self.momentum is None else self.momentum
-        if self.training and self.num_batches_tracked is not None:
+        if self.training and self.num_batches_tracked is not None and not is_recomputing():
             batches = self.num_batches_tracked._data
             batches += 1
             backend.written(batches, "batch_norm's running statistics")

@@ -183,3 +183,15 @@ def test_a_constant_channel_gives_the_shift_and_running_variance_shrinks():
     assert layer.running_var.item() == pytest.approx(0.9)
     y.sum().backward()
     assert np.abs(x.grad.data).max() < 1e-3
+
+
+def test_checkpoint_updates_running_statistics_once() -> None:
+    plain, twice = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+    x = np.random.default_rng(0).normal(size=(4, 3, 5, 5)).astype(np.float32)
+    a, b = (minigrad.tensor(x, requires_grad=True) for _ in range(2))
+    (plain(a) ** 2).sum().backward()
+    (minigrad.checkpoint(twice)(b) ** 2).sum().backward()
+    for name, array in plain.state_dict().items():
+        np.testing.assert_array_equal(array, twice.state_dict()[name], err_msg=name)
+    assert a.grad is not None and b.grad is not None
+    np.testing.assert_array_equal(a.grad.numpy(), b.grad.numpy())
