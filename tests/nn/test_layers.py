@@ -188,9 +188,9 @@ def test_a_constant_channel_gives_the_shift_and_running_variance_shrinks():
 def test_checkpoint_updates_running_statistics_once() -> None:
     plain, twice = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
     x = np.random.default_rng(0).normal(size=(4, 3, 5, 5)).astype(np.float32)
-    a, b = (minigrad.tensor(x, requires_grad=True) for _ in range(2))
+    a, b = (mg.tensor(x, requires_grad=True) for _ in range(2))
     (plain(a) ** 2).sum().backward()
-    (minigrad.checkpoint(twice)(b) ** 2).sum().backward()
+    (mg.checkpoint(twice)(b) ** 2).sum().backward()
     for name, array in plain.state_dict().items():
         np.testing.assert_array_equal(array, twice.state_dict()[name], err_msg=name)
     assert a.grad is not None and b.grad is not None
