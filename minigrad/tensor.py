@@ -296,22 +296,27 @@ class Tensor(Operators, Variable):
         if not self._requires:
             raise GraphError("register_hook: no gradient flows to a tensor that requires none")
         node = self.node
+        # The hook must not hold the node: that would be a cycle.
+        shape, dtype = node.shape, node.dtype
 
         def on_raw(g: Any) -> Any:
             found = hook(g if isinstance(g, Tensor) else _wrap(np.asarray(g)))
             if found is None:
                 return None
-            found = found if isinstance(found, Tensor) else tensor(found, node.dtype)
-            if found.shape != node.shape:
+            found = found if isinstance(found, Tensor) else tensor(found, dtype)
+            if found.shape != shape:
                 raise ValueError(
                     f"a hook returned a gradient of shape {found.shape} for a tensor of shape "
-                    f"{node.shape}"
+                    f"{shape}"
                 )
-            if found.dtype != node.dtype:
-                found = shaping.astype(found, node.dtype)
+            if found.dtype != dtype:
+                found = shaping.astype(found, dtype)
             return found if isinstance(g, Tensor) else found._data
 
-        node.hooks = hooks = [*(node.hooks or []), on_raw]
+        if node.hooks is None:
+            node.hooks = []
+        hooks = node.hooks
+        hooks.append(on_raw)
         return lambda: hooks.remove(on_raw) if on_raw in hooks else None
 
     def backward(
