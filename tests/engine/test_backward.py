@@ -394,7 +394,7 @@ def test_records_of_writes_go_with_the_memory():
             lambda: leaf(1.0) * 2.0,
             0.0,
             GraphError,
-            r"computed by multiply; only leaves.*at\[index\]",
+            r"by multiply; only leaves.*at\[index\]",
         ),
         (lambda: leaf(1.0, 2.0)[:1], 0.0, GraphError, "computed by getitem"),
         (lambda: mg.tensor([1.0, 2.0])[:1], 0.0, ValueError, "shares its memory"),

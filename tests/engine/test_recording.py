@@ -298,6 +298,6 @@ def test_requires_grad_is_set_on_leaves_of_floats():
     assert not (x * x).requires_grad
     y.sum().backward()  # the older graph still ends at the leaf that there was
     with pytest.raises(
-        TypeError, match="only tensors of floats can require a gradient, this one is"
+        TypeError, match="only tensors of floats can require a gradient"
     ):
         mg.tensor(np.arange(3), requires_grad=True)
