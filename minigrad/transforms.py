@@ -454,6 +454,10 @@ def _boundary(roots: list[Node], start: int) -> list[Node]:
     return outer
 
 
+def _listed(shapes: list) -> str:
+    return ", ".join(map(str, shapes)) or "none"
+
+
 def _check_unwritten(arrays: list, nodes: list[Node], seq: int) -> None:
     """Tell that an argument or a weight of a checkpoint was changed in place since."""
     owners = [node.owner() for node in nodes if isinstance(node, Leaf) and node.owner is not None]
@@ -480,6 +484,13 @@ class CheckpointNode(MultipleNode):
 
     def pull(self, g: Any, needs: tuple[bool, ...], record: bool, closed: bool) -> Sequence:
         outputs = self.again(self.seq)
+        shapes = [out.shape for out in outputs]
+        if shapes != self.shapes:
+            raise GraphError(
+                "backward through checkpoint: the function must compute the same again, but it "
+                f"returned {len(shapes)} tensor(s) of shape {_listed(shapes)}, and "
+                f"{len(self.shapes)} the first time, of shape {_listed(self.shapes)}"
+            )
         seeds = [(o.node, gi) for o, gi in zip(outputs, g, strict=True) if gi is not None]
         wanted = [node for node, need in zip(self.inputs, needs, strict=True) if need]
         found = iter(walk(seeds, wanted=wanted, record=record, release=not record, stop=True))
