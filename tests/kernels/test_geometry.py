@@ -111,7 +111,7 @@ def test_integers_stand_for_every_axis_and_calls_are_cached():
 def test_volume_keeps_the_numbers(geometry):
     volume = geometry.volume
     assert volume.axes == 3 and volume.output[3 - geometry.axes :] == geometry.output
-    assert volume.taps == geometry.taps and volume.volume is volume
+    assert volume.taps == geometry.taps and volume.volume == volume
 
 
 @given(geometries(ceil=True))
