@@ -421,7 +421,7 @@ def checkpoint(f: Callable) -> Callable:
                     found = f(*args, **kwargs)
             finally:
                 random.default_generator().set_state(after)
-            found = found if many else (found,)
+            found = found if isinstance(found, tuple) else (found,)
             return [o for o in found if isinstance(o, Tensor) and o.requires_grad]
 
         node = CheckpointNode(outer, [o._data for o in live], again)
