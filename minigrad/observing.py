@@ -19,7 +19,7 @@ from minigrad.recording import paused
 __all__ = ["Interposer", "stand"]
 
 standing: dict[int, list[Interposer]] = {}
-"""Who stands where, by thread, the last one outermost; without an entry where nobody does."""
+"""Who stands where, by thread, from the innermost on; without an entry where nobody does."""
 
 _OBSERVED = -1
 """In `paused` while anyone stands anywhere: no thread has this number, so nothing is paused by
@@ -33,7 +33,12 @@ class Interposer:
 
     Each method of a walk gets `proceed`, which does what would have been done without it (or what
     the interposer further in does), and may change what goes in and what comes out.
+
+    Attributes:
+        outermost: stay outside of those who come later; for who looks and changes nothing.
     """
+
+    outermost: bool = False
 
     def recorded(self, node: Any, values: tuple) -> None:
         """A node was made.
@@ -73,7 +78,8 @@ def stand(interposer: S) -> Iterator[S]:
     """Put an interposer in place for this thread; it leaves at the end, also when errors fly."""
     ident = get_ident()
     with _lock:
-        standing[ident] = [*standing.get(ident, ()), interposer]
+        others = [*standing.get(ident, ()), interposer]
+        standing[ident] = sorted(others, key=lambda one: one.outermost)
         paused.add(_OBSERVED)
     try:
         yield interposer

@@ -2,9 +2,11 @@
 
 from minigrad.study.anomaly import Anomaly, AnomalyError, anomalies
 from minigrad.study.contributions import Amount, Contribution, Contributions, contributions
+from minigrad.study.diagnose import Diagnosis, diagnose
 from minigrad.study.explain import Derivation, DerivationStep, explain
 from minigrad.study.paths import Path, Paths, paths
 from minigrad.study.record import NOT_RECORDED, Origin, Recording, origin, recording, where
+from minigrad.study.sabotage import FAULTS, Fault, sabotage
 from minigrad.study.stepping import Step, Stepping, stepping
 from minigrad.study.surgery import (
     Override,
@@ -16,6 +18,7 @@ from minigrad.study.surgery import (
 )
 
 __all__ = [
+    "FAULTS",
     "NOT_RECORDED",
     "Amount",
     "Anomaly",
@@ -24,6 +27,8 @@ __all__ = [
     "Contributions",
     "Derivation",
     "DerivationStep",
+    "Diagnosis",
+    "Fault",
     "Origin",
     "Override",
     "Path",
@@ -34,6 +39,7 @@ __all__ = [
     "anomalies",
     "contributions",
     "deconvnet",
+    "diagnose",
     "explain",
     "gradient_reversal",
     "guided_backprop",
@@ -41,6 +47,7 @@ __all__ = [
     "override_backward",
     "paths",
     "recording",
+    "sabotage",
     "stepping",
     "straight_through",
     "where",

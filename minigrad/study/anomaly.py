@@ -109,6 +109,8 @@ for x gave 1 of 2 inf
 class _Watch(Interposer):
     """Looks at all results and contributions of one thread."""
 
+    outermost = True
+
     def __init__(self, stop: bool, kinds: tuple[str, ...]) -> None:
         self.found: list[Anomaly] = []
         self._stop = stop

@@ -178,6 +178,8 @@ class FlowRecorder(Interposer):
         gradients: of each gate that the walk passed.
     """
 
+    outermost = True
+
     def __init__(self) -> None:
         self.flows: list[tuple] = []
         self.gradients: dict[Node, Any] = {}

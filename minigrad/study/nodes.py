@@ -200,9 +200,7 @@ def selects(selector: Selector) -> Callable[[Node], bool]:
 
 
 def _named(node: Node, pattern: str) -> bool:
-    names = [node.name] if node.name else []
-    if node.op is not None:
-        names.append(op_name(node))
+    names = [op_name(node)] + ([node.name] if node.name else [])
     origin = getattr(node, "origin", None)
     if origin is not None and origin.module:
         names.append(origin.module)
