@@ -251,6 +251,17 @@ class Stepping:
         """All gradients up to here, raw, complete or not, by node."""
         return {node: _raw(value) for node, value in self._gradients.items()}
 
+    def trace(self) -> tuple[list[Step], dict[Node, Any]]:
+        """All steps to the end, and all gradients there; nothing is handed over or moved."""
+        place, left = self.position, self._left
+        self._left = True  # so that `.grad` stays as it is
+        try:
+            self.finish()
+            return list(self._log), self.known()
+        finally:
+            self.back(self.position - place)
+            self._left = left
+
     # --- showing ---------------------------------------------------------------------------------
 
     def __str__(self) -> str:
