@@ -80,11 +80,11 @@ def compute(text: str, values: Mapping[str, float]) -> minigrad.Scalar:
                     f"{_short(ast.unparse(step))}: steps are `name = formula`, and the last is a "
                     "formula"
                 )
+    if not isinstance(result, minigrad.Scalar):
+        raise InputError(f"{_short(text)} has no variable: name one, as in x**2 x=3")
     unused = [name for name in names if name not in used]
     if unused:
         raise InputError(f"the formula does not use {', '.join(unused)}")
-    if not isinstance(result, minigrad.Scalar):
-        raise InputError(f"{_short(text)} has no variable: name one, as in x**2 x=3")
     return result
 
 

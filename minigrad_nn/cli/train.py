@@ -88,11 +88,11 @@ def run(given: argparse.Namespace) -> int:
     checkpoint = _checkpoint(given.resume)
     config = _config(given, checkpoint)
     source = _source(config.data)
-    out = _folder(given.out, checkpoint, config, source)
     try:
         training = prepare_lenet5(source, config.recipe, config.seed)
     except ValueError as error:
         raise InputError(f"--data {config.data}: {error}") from error
+    out = _folder(given.out, checkpoint, config, source)
     say(console, f"LeNet-5 on {source.name}: {len(source.train)} pictures to learn from, "
                   f"{len(source.test)} to test on; results in {out}")  # fmt: skip
     with _threads(given.threads):
@@ -218,22 +218,25 @@ class _Stretch(Callback):
 def _fit(
     training: Training, config: Config, out: Path, checkpoint: Path | None, console: Console
 ) -> Run:
+    callbacks = [
+        _Stretch(training),
+        training.learning_rate,
+        MetricsLog(out),
+        ProgressBar(console),
+        Checkpoint(out / CHECKPOINT, config=config.as_dict()),
+    ]
     try:
-        return fit(
-            training.model,
-            training.loader,
-            training.optimizer,
-            config.recipe.epochs,
-            validation={"test": training.test},
-            callbacks=[
-                _Stretch(training),
-                training.learning_rate,
-                MetricsLog(out),
-                ProgressBar(console),
-                Checkpoint(out / CHECKPOINT, config=config.as_dict()),
-            ],
-            resume=checkpoint,
-        )
+        # NumPy would warn of numbers that overflow; the loss tells it better, and ends the run.
+        with np.errstate(over="ignore", invalid="ignore"):
+            return fit(
+                training.model,
+                training.loader,
+                training.optimizer,
+                config.recipe.epochs,
+                validation={"test": training.test},
+                callbacks=callbacks,
+                resume=checkpoint,
+            )
     except CheckpointError as error:
         raise InputError(f"--resume: {error}") from error
     except NonFiniteLossError as error:

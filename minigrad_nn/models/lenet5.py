@@ -11,6 +11,7 @@ from typing import Any
 
 from minigrad.ops.shape import repeat
 
+from .. import init
 from ..layers import AvgPool2d, Conv2d, Linear, Tanh
 from ..module import Module
 
@@ -85,6 +86,14 @@ class LeNet5(Module):
         self.f6 = Linear(120, 84)
         self.output = Linear(84, classes)
         self.squash = activation()
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw new weights, of a scale that lets signals and gradients through (see `init`)."""
+        for layer in (self.c1, self.c3, self.c5, self.f6, self.output):
+            init.kaiming_normal_(layer.weight)
+            if layer.bias is not None:
+                init.zeros_(layer.bias)
 
     def forward(self, x: Any) -> Any:
         """Logits, `(N, classes)`, of pictures `(N, channels, size, size)`.

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import minigrad.random
-from minigrad_nn import io
+from minigrad_nn import io, layers
 from minigrad_nn.data import ArrayDataset, Loader
 from minigrad_nn.io import CheckpointError, atomic, container
 from minigrad_nn.io.tree import pack, unpack
@@ -326,3 +326,35 @@ def test_folders_are_made_and_modes_are_those_of_the_user(tmp_path):
     plain = tmp_path / "plain"
     plain.write_bytes(b"")
     assert Path(path).stat().st_mode == plain.stat().st_mode
+
+
+# --- weights alone -------------------------------------------------------------------------------
+
+
+def test_weights_go_round_and_tell_what_does_not_fit(tmp_path):
+    model, other = layers.Linear(3, 2), layers.Linear(3, 2)
+    path = io.save_weights(tmp_path / "weights.safetensors", model)
+    assert io.load_weights(path, other) == {"missing": [], "unexpected": []}
+    np.testing.assert_array_equal(other.weight.numpy(), model.weight.numpy())
+
+    wider = layers.Linear(4, 2)
+    before = wider.state_dict()
+    with pytest.raises(CheckpointError, match=r"weight: shape \(2, 3\) given, \(2, 4\) wanted"):
+        io.load_weights(path, wider)
+    np.testing.assert_array_equal(wider.weight.numpy(), before["weight"])
+
+    without = layers.Linear(3, 2, bias=False)
+    with pytest.raises(CheckpointError, match="bias: unexpected"):
+        io.load_weights(path, without)
+    assert io.load_weights(path, without, strict=False)["unexpected"] == ["bias"]
+    with pytest.raises(CheckpointError, match="no checkpoint of a training run"):
+        io.load_checkpoint(path, model=other)
+
+
+def test_weights_are_found_in_checkpoints(tmp_path):
+    model, other = layers.Linear(3, 2), layers.Linear(3, 2)
+    path = io.save_checkpoint(tmp_path / "run.safetensors", model=model, other=3)
+    io.load_weights(path, other)
+    np.testing.assert_array_equal(other.weight.numpy(), model.weight.numpy())
+    with pytest.raises(CheckpointError, match="without a model"):
+        io.read_weights(io.save_checkpoint(tmp_path / "empty.safetensors"))
