@@ -364,8 +364,8 @@ def _is_foreign(op: Op) -> bool:
 def _guesses_from_values(c: Any, t: Any, shape: tuple, rtol: float | None = None) -> list[str]:
     """Mistakes that can be told from the wrong and the right contribution alone."""
     t = dense(t)
-    if c is None or not np.any(dense(c)):
-        return ["detached_branch"] if np.any(t) else ["wrong_rule"]
+    if c is None or (np.any(t) and not np.any(dense(c))):
+        return ["detached_branch"]
     c = dense(c)
     if np.shape(c) != tuple(shape):
         try:
@@ -376,12 +376,14 @@ def _guesses_from_values(c: Any, t: Any, shape: tuple, rtol: float | None = None
     faults = ["wrong_rule"]
     if _near(c, -np.asarray(t), rtol):
         faults.append("wrong_sign")
-    if np.ndim(t) == 2 and _near(c, np.ascontiguousarray(t.T).reshape(t.shape), rtol):
-        faults.append("missing_transpose")
+    if rtol is not None and np.ndim(t) == 2:
+        # Ops of the library are tried with the rule of matmul instead.
+        turned = np.ascontiguousarray(t.T).reshape(t.shape)
+        faults += ["missing_transpose"] if _near(c, turned, rtol) else []
     size = np.vdot(t, t)
     factor = np.vdot(t, c) / size if np.isfinite(size) and size > 0 else np.nan
-    if np.isfinite(factor) and _near(c, factor * np.asarray(t), rtol):
-        faults.append("wrong_factor")
+    if "wrong_sign" not in faults and np.isfinite(factor):
+        faults += ["wrong_factor"] if _near(c, factor * np.asarray(t), rtol) else []
     return faults
 
 

@@ -151,7 +151,8 @@ class ForgotZeroGrad(Planted):
         proceed(node, g, record, owned)
         if node.op is not None or not self.selected(node):
             return
-        if (before is None or not np.any(before)) and node in self._kept:
+        fresh = before is None or not np.any(before)
+        if fresh and node in self._kept and np.any(self._kept[node]):
             self.count += 1
             _set_gradient(node, gradient_of(node) + self._kept[node])
         self._kept[node] = gradient_of(node)
