@@ -35,6 +35,9 @@ PLANES = np.array([[1, 0, 2, 2]])
 STATISTICS = (drawn(3), rng.uniform(0.5, 2.0, 3))
 
 # For each op: functions of the inputs that are differentiated, and those inputs.
+# The package exports the function `linear`, which hides the module of that name.
+OWN_PRODUCT = importlib.import_module("minigrad_nn.functional.linear")._product
+
 SAMPLES = {
     "conv": [
         (
@@ -101,6 +104,7 @@ SAMPLES = {
         (functional.linear, drawn(3, 4), drawn(2, 4)),
         (functional.linear, drawn(2, 3, 4), drawn(2, 4)),
     ],
+    "matmul": [(OWN_PRODUCT, drawn(3, 4), drawn(4, 2))],
     "linear_bias": [
         (functional.linear, drawn(3, 4), drawn(2, 4), drawn(2)),
         (functional.linear, drawn(2, 1, 4), drawn(3, 4), drawn(3)),

@@ -25,6 +25,11 @@ OPTIONS: dict[str, Any] = dict(nogil=True, error_model="numpy", boundscheck=None
 # order is fixed when the kernel is compiled, so results stay the same from run to run.
 REASSOCIATE = {"reassoc", "contract", "nsz"}
 
+# Threads of GNU OpenMP stay awake between kernels and take the cores from whatever else computes:
+# on two busy cores that made training 10 times slower, measured.  Those of `workqueue` sleep.
+if "NUMBA_THREADING_LAYER" not in os.environ:
+    numba.config.THREADING_LAYER = "workqueue"
+
 _state: dict[str, Any] = {"lock": threading.RLock(), "forked": False}
 
 

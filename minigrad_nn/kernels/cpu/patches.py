@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numba import prange
 
+from ..blas import matmul
 from ..epilogue import Epilogue
 from ..geometry import Geometry
 from ..workspace import Workspace
@@ -149,7 +150,7 @@ def conv(
         for g in range(groups):
             here = slice(g * part, (g + 1) * part)
             patch = rows[:, g * deep : (g + 1) * deep]
-            np.matmul(patch, w[here].reshape(part, deep).T, out=made[:, here])
+            matmul(patch, w[here].reshape(part, deep).T, out=made[:, here])
         y[n : n + some] = made.reshape(some, outputs, filters).transpose(0, 2, 1)
     finish(result.buffer, epilogue)
     return result.deliver()
@@ -187,7 +188,7 @@ def conv_input(
         for i in range(groups):
             here = slice(i * part, (i + 1) * part)
             patch = rows[:, i * deep : (i + 1) * deep]
-            np.matmul(upper[:, here], w[here].reshape(part, deep), out=patch)
+            matmul(upper[:, here], w[here].reshape(part, deep), out=patch)
         target = y[n : n + some].reshape(-1)
         fold_kernel(rows, target, places(geometry), some, channels, volume)
     finish(result.buffer, epilogue)
@@ -228,7 +229,7 @@ def conv_weight(
         for i in range(groups):
             here = slice(i * part, (i + 1) * part)
             patch = rows[:, i * deep : (i + 1) * deep]
-            np.matmul(upper[:, here].T, patch, out=product)
+            matmul(upper[:, here].T, patch, out=product)
             total[here] += product
     if residual is not None:
         result.buffer += residual

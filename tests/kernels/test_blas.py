@@ -1,0 +1,61 @@
+"""Products keep BLAS to one thread only while they run, and only small ones do."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from minigrad_nn.kernels import blas
+
+
+def counts() -> list[int]:
+    return [library.get_num_threads() for library in blas._libraries()]
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+    """Thread counts at each product, with two threads before, whatever the machine has."""
+    for library in blas._libraries():
+        library.set_num_threads(2)
+    found: list[list[int]] = []
+    real = np.matmul
+
+    def matmul(*args: object) -> object:
+        found.append(counts())
+        return real(*args)
+
+    monkeypatch.setattr(np, "matmul", matmul)
+    return found
+
+
+def test_small_products_take_one_thread(seen: list[list[int]]) -> None:
+    before = counts()
+    a, b = np.ones((3, 4), np.float32), np.ones((4, 5), np.float32)
+    assert np.array_equal(blas.matmul(a, b), np.full((3, 5), 4.0))
+    assert seen and all(set(count) <= {1} for count in seen)
+    assert counts() == before
+
+
+def test_large_products_take_what_there_is(
+    seen: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blas, "SMALL", 10.0)
+    before = counts()
+    blas.matmul(np.ones((3, 4)), np.ones((4, 5)))
+    assert seen == [before]
+
+
+def test_the_setting_is_back_after_an_error_and_after_threads() -> None:
+    before = counts()
+    with pytest.raises(ValueError, match="mismatch"):
+        blas.matmul(np.ones((3, 4)), np.ones((5, 6)))
+    assert counts() == before
+    a = np.ones((60, 60))
+    threads = [
+        threading.Thread(target=lambda: [blas.matmul(a, a) for _ in range(50)]) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert counts() == before
