@@ -308,7 +308,8 @@ def test_help_imports_nothing_heavy():
         "import sys; from minigrad_nn.cli import main\n"
         "try: main(['--help'])\n"
         "except SystemExit: pass\n"
-        "print(*[m for m in ('numba', 'numpy', 'matplotlib', 'rich', 'sklearn') if m in sys.modules])"
+        "heavy = ('numba', 'numpy', 'matplotlib', 'rich', 'sklearn')\n"
+        "print(*[name for name in heavy if name in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
