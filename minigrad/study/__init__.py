@@ -3,6 +3,7 @@
 from minigrad.study.anomaly import Anomaly, AnomalyError, anomalies
 from minigrad.study.contributions import Amount, Contribution, Contributions, contributions
 from minigrad.study.diagnose import Diagnosis, diagnose
+from minigrad.study.diff import Diff, Divergence, diff
 from minigrad.study.explain import Derivation, DerivationStep, explain
 from minigrad.study.paths import Path, Paths, paths
 from minigrad.study.record import NOT_RECORDED, Origin, Recording, origin, recording, where
@@ -16,6 +17,8 @@ from minigrad.study.surgery import (
     override_backward,
     straight_through,
 )
+from minigrad.study.trace import Trace, TraceNode, trace
+from minigrad.study.zoom import Cell, Zoom, register_zoom, zoom
 
 __all__ = [
     "FAULTS",
@@ -23,11 +26,14 @@ __all__ = [
     "Amount",
     "Anomaly",
     "AnomalyError",
+    "Cell",
     "Contribution",
     "Contributions",
     "Derivation",
     "DerivationStep",
     "Diagnosis",
+    "Diff",
+    "Divergence",
     "Fault",
     "Origin",
     "Override",
@@ -36,10 +42,14 @@ __all__ = [
     "Recording",
     "Step",
     "Stepping",
+    "Trace",
+    "TraceNode",
+    "Zoom",
     "anomalies",
     "contributions",
     "deconvnet",
     "diagnose",
+    "diff",
     "explain",
     "gradient_reversal",
     "guided_backprop",
@@ -47,8 +57,11 @@ __all__ = [
     "override_backward",
     "paths",
     "recording",
+    "register_zoom",
     "sabotage",
     "stepping",
     "straight_through",
+    "trace",
     "where",
+    "zoom",
 ]

@@ -160,7 +160,8 @@ function focusWords(k) {
     if (flow.rule) rule.append("rule ", make("code", [flow.rule], "rule"));
     if (flow.filled && flow.filled !== flow.rule)
       rule.append(" = ", make("code", [flow.filled], "filled"));
-    const so = make("p", [`${flow.name} has received `, amount(flow.total, "gradient total"),
+    const so = make("p", [`${flow.name} has received `,
+      amount({ ...flow.total, grid: null }, "gradient total"),
       flow.complete ? ": complete ✓" : ": more to come …"]);
     flowPart.append(equation, rule, so);
     flows.append(flowPart);
