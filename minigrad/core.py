@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import count
 from operator import attrgetter, itemgetter
 from typing import Any
@@ -450,8 +450,12 @@ def _static(forward: Callable) -> tuple[str, ...]:
 # --- the backward walk ---------------------------------------------------------------------------
 
 
-def collect(roots: Iterable[Node]) -> list[Node]:
+def collect(roots: Iterable[Node], ends: Collection[Node] = ()) -> list[Node]:
     """All nodes that a gradient from `roots` can reach, newest first; no recursion.
+
+    Args:
+        roots: where to start.
+        ends: nodes to stop at, a set where there are any.
 
     Raises:
         GraphError: a leaf was set since a gate used it.
@@ -462,6 +466,8 @@ def collect(roots: Iterable[Node]) -> list[Node]:
     while stack:
         node = stack.pop()
         order.append(node)
+        if ends and node in ends:
+            continue
         for source, need in zip(node.inputs, node.needs):  # noqa: B905 - a third faster
             if need and source not in seen:
                 seen.add(source)
@@ -528,9 +534,9 @@ def walk(
     Returns:
         The gradient of each wanted node, None where nothing flowed.
     """
-    if order is None:
-        order = collect(node for node, _ in seeds)
     targets = None if wanted is None else set(wanted)
+    if order is None:
+        order = collect([node for node, _ in seeds], targets if stop and targets else ())
     useful = set() if targets is None else leading_to(order, targets)
     table: dict[Node, Any] = {}
     owned: set[Node] = set()
