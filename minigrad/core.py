@@ -16,6 +16,7 @@ import types
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import count
 from operator import attrgetter, itemgetter
+from threading import RLock
 from typing import Any
 
 from minigrad.observing import passage, standing
@@ -504,6 +505,8 @@ def check_fresh(order: Iterable[Node]) -> None:
                 )
 
 
+_handing_over = RLock()
+
 Observer = Callable[[Sequence[Node], dict[Node, Any]], Iterable[Node]]
 
 
@@ -583,10 +586,12 @@ def walk(
             closed = closed or node.op.selects
             if release:
                 node.release()
-    # Handed over at the end, so that a walk which fails half-way has changed no gradient.
-    for node, g in finished:
-        if through is not None:
-            through.receive(node, g, record, node in owned)
-        else:
-            node.receive(g, record, node in owned)
+    # Handed over at the end, so that a walk which fails half-way has changed no gradient; and by
+    # one thread at a time, since adding to a leaf's gradient is reading and then writing it.
+    with _handing_over:
+        for node, g in finished:
+            if through is not None:
+                through.receive(node, g, record, node in owned)
+            else:
+                node.receive(g, record, node in owned)
     return [] if wanted is None else [results.get(node) for node in wanted]

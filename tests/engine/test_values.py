@@ -301,7 +301,7 @@ A, B = mg.ones((2, 3)), mg.ones((2, 4))
         (lambda: mg.norm(A, 3), ValueError, "norm: ord 3 over axis None"),
         (lambda: mg.norm(A, -1, axis=0), ValueError, "norm: ord -1"),
         (lambda: mg.clip(A, A.detach().requires_grad_()), TypeError, "a_min requires a gradient"),
-        (lambda: A + [1.0, "a"], TypeError, "numbers or booleans"),
+        (lambda: mg.add(A, [1.0, "a"]), TypeError, "numbers or booleans"),
         (lambda: -mg.tensor([True]), TypeError, "negative"),
     ],
 )
