@@ -221,8 +221,8 @@ class MultipleNode(TensorNode):
     def __init__(
         self, op: Op, inputs: tuple, needs: tuple[bool, ...], params: dict, values: tuple, data: Any
     ) -> None:
-        super().__init__(op, inputs, needs, params, values, data[0])
         self.shapes = [array.shape for array in data]
+        super().__init__(op, inputs, needs, params, values, data[0])
 
     def output(self, index: int, array: Any) -> Node | None:
         return OutputNode(self, index, array) if self.op.differentiable[index] else None
@@ -246,8 +246,8 @@ class OutputNode(TensorNode):
     __slots__ = ("index",)
 
     def __init__(self, source: MultipleNode, index: int, data: Any) -> None:
+        self.index = index  # first: who stands by sees the node while it is made
         super().__init__(_OUTPUT, (source,), (True,), {}, (), data)
-        self.index = index
 
     def pull(self, g: Any, needs: tuple[bool, ...], record: bool, closed: bool) -> Sequence:
         return [(self.index, g)]
