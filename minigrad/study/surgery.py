@@ -10,7 +10,7 @@ and gradient reversal (Ganin and Lempitsky, "Unsupervised domain adaptation by b
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -131,11 +131,24 @@ class Override(Interposer):
         self._selected = selects(selector)
         self._rule = rule
         self._names = list(inspect.signature(rule).parameters)
+        self._wanted = set(self._names) - {"g", "node", "usual"}
+        self._walked: set[Node] = set()
         self._off = False
 
     def recorded(self, node: Any, values: tuple) -> None:
-        if node.op is not None and values and self._selected(node):
+        if not self._wanted or isinstance(node, Scalar) or node.op is None or not values:
+            return
+        if self._selected(node) and not self._wanted <= _names(node):
             self.values[node] = values
+
+    def observe(self, order: Sequence, table: dict) -> Iterable:
+        # What was walked and is not walked again is done with.
+        if self._walked:
+            here = set(order := list(order))
+            for node in [node for node in self._walked if node not in here]:
+                self.values.pop(node, None)
+                self._walked.discard(node)
+        return order
 
     def pull(
         self, proceed: Callable, node: Any, g: Any, needs: tuple, record: bool, closed: bool
@@ -146,8 +159,10 @@ class Override(Interposer):
                 return self._untouched(proceed, node, g, needs, record, closed)
             return proceed(node, g, needs, record, closed)
         self.count += 1
+        if node in self.values:
+            self._walked.add(node)
         values: dict[str, Any] = {"g": g, "node": node}
-        if set(self._names) - {"g", "node", "usual"}:
+        if self._wanted:
             values = self._known(node, record) | values
         if "usual" in self._names:
             usual = tuple(self._untouched(proceed, node, g, needs, record, closed))
@@ -186,6 +201,14 @@ class Override(Interposer):
             if name not in values:
                 values[name] = value
         return values
+
+
+def _names(node: Any) -> set[str]:
+    """What the gate of a tensor has at hand for a rule without our help."""
+    inputs = input_names(node.op, len(node.inputs))
+    names = (*inputs, *node.op.outputs)
+    kept = {names[i] for i in node.plan.save}
+    return kept | set(node.params) | {f"{name}_shape" for name in inputs}
 
 
 def _fitted(flow: Any, node: Any, position: int, record: bool) -> Any:

@@ -205,6 +205,22 @@ def test_another_thread_is_not_operated_on():
     assert found == [0.0]
 
 
+def test_values_of_steps_that_are_over_are_let_go():
+    x = minigrad.tensor([0.5], requires_grad=True)
+    with study.override_backward("sign", lambda g, x: g * (np.abs(x) <= 1)) as override:
+        for _ in range(5):
+            x.zero_grad()
+            loss = minigrad.sign(x).sum()
+            loss.backward(retain_graph=True)
+            loss.backward()
+            assert x.grad.tolist() == [2.0]
+            assert len(override.values) == 1
+    assert not override.values
+    with study.override_backward("sign", study.straight_through) as override:
+        minigrad.sign(x).sum().backward()
+        assert not override.values
+
+
 def test_overrides_nest():
     x = minigrad.scalar(1.0)
     y = x * 2.0
