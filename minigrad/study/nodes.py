@@ -204,9 +204,9 @@ def _named(node: Node, pattern: str) -> bool:
     origin = getattr(node, "origin", None)
     if origin is not None and origin.module:
         names.append(origin.module)
-    if pattern in names:
-        return True
-    return "*" in pattern and any(fnmatch.fnmatchcase(name, pattern) for name in names)
+    if pattern in names or not set(pattern) & set("*?["):
+        return pattern in names
+    return any(fnmatch.fnmatchcase(name, pattern) for name in names)
 
 
 def norm(value: Any) -> float:
