@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import importlib.metadata
+import importlib
 import os
 import platform
 import shutil
@@ -148,6 +149,8 @@ def _threads() -> list[Fact]:
 
     facts = [Fact("Numba", str(numba.get_num_threads()))]
     try:
+        # The kernels choose the layer; then it has to be running to have a name.
+        importlib.import_module("minigrad_nn.kernels.cpu")
         from numba.np.ufunc.parallel import _launch_threads
 
         _launch_threads()
