@@ -15,8 +15,10 @@ import numpy as np
 
 from minigrad.draw import Drawing
 from minigrad.draw.extract import MAX_NODES, read_with_nodes
+from minigrad.draw.graph import COMPUTED, GraphEdge, GraphNode
 from minigrad.draw.style import COLOURS
 from minigrad.scalar import Scalar
+from minigrad.study.nodes import norm
 from minigrad.study.trace import Trace, TraceNode
 
 __all__ = ["Diff", "Divergence", "diff"]
@@ -92,25 +94,41 @@ class Diff:
         run = self.a if side == "a" else self.b
         graph, nodes = read_with_nodes([run.root], max_nodes=max_nodes)
         ids = {node: i for i, node in enumerate(run.engine_nodes)}
-        places = {ids[node]: i for i, node in enumerate(nodes)}
+        told = [run.nodes[ids[node]] for node in nodes]
+        places = {one.id: i for i, one in enumerate(told)}
         marks: dict[int, str] = {}
         for divergence in self.all:
             node = divergence.a if side == "a" else divergence.b
             if node is not None and node.id in places:
                 marks.setdefault(places[node.id], "first" if divergence is self.first else "later")
-        named = [
-            replace(node, name=_marked(node.name or node.symbol, marks[node.id]))
-            if node.id in marks
-            else node
-            for node in graph.nodes
-        ]
+        shown = [_with_gradient(n, one) for n, one in zip(graph.nodes, told, strict=True)]
+        for i, mark in marks.items():
+            shown[i] = replace(shown[i], name=_marked(shown[i].name or shown[i].symbol, mark))
+        edges = [_with_flow(edge, told[edge.target]) for edge in graph.edges]
+        graph = replace(graph, nodes=tuple(shown), edges=tuple(edges))
         if options.get("title") is None and self.first is not None:
             options["title"] = f"First difference: {self.first.kind}"
-        return MarkedDrawing(replace(graph, nodes=tuple(named)), marks, **options)
+        return MarkedDrawing(graph, marks, **options)
 
 
 def _marked(name: str, mark: str) -> str:
-    return f"{'▶ ' if mark == 'first' else ''}{name} ≠".strip()
+    return f"{'▶ ' if mark == 'first' else ''}≠ {name}".strip()
+
+
+def _with_gradient(node: GraphNode, told: TraceNode) -> GraphNode:
+    """A node of the picture with the gradient of the run, which no `.grad` knows."""
+    if told.gradient is None or isinstance(told.gradient, list):
+        return node
+    if isinstance(told.gradient, float):
+        return replace(node, gradient=told.gradient, gradient_state=COMPUTED)
+    return replace(node, gradient_norm=norm(told.gradient), gradient_state=COMPUTED)
+
+
+def _with_flow(edge: GraphEdge, gate: TraceNode) -> GraphEdge:
+    flow = gate.contributions[edge.position]
+    if not isinstance(flow, float):
+        return edge
+    return replace(edge, gate_gradient=gate.gradient, contribution=flow)
 
 
 class MarkedDrawing(Drawing):

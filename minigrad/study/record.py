@@ -18,7 +18,7 @@ from functools import lru_cache
 from types import CodeType, FrameType
 from typing import Any
 
-import minigrad
+from minigrad import core
 from minigrad.core import Node
 from minigrad.nodes import Leaf, OutputNode
 from minigrad.observing import Interposer, stand
@@ -170,7 +170,7 @@ class Recording(Interposer):
 
 def _packages() -> tuple[str, ...]:
     """Folders whose frames are the library's, not the user's."""
-    files = [minigrad.__file__, getattr(sys.modules.get("minigrad_nn"), "__file__", None)]
+    files = [core.__file__, getattr(sys.modules.get("minigrad_nn"), "__file__", None)]
     return tuple(os.path.dirname(file) + os.sep for file in files if file)
 
 

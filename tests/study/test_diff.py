@@ -191,11 +191,18 @@ def test_the_first_difference_is_marked_in_the_picture():
     for side in "ab":
         drawing = found.draw(side, engine="builtin")
         names = [node.name for node in drawing.graph.nodes]
-        assert "▶ w ≠" in names and "x ≠" in names  # x has another gradient
+        assert "▶ ≠ w" in names and "≠ x" in names  # x has another gradient
+        # Its numbers are those of the run, contributions included.
+        graph, run = drawing.graph, getattr(found, side)
+        (top,) = graph.roots
+        assert graph.nodes[top].gradient == 1.0
+        assert all(graph.explains(n.id) for n in graph.nodes if n.id != top)
+        gradients = {one.name: one.gradient for one in run.nodes}
+        assert [n.gradient for n in graph.nodes if n.name == "≠ x"] == [gradients["x"]]
         svg = drawing.svg()
         assert svg.count('stroke-width="4"') == len(drawing.marks) == 4
         assert svg.count("stroke-dasharray") == 3
-        assert "First difference: value" in svg and "▶ w ≠" in drawing.text()
+        assert "First difference: value" in svg and "▶ ≠ w" in drawing.text()
     with pytest.raises(ValueError, match="side"):
         found.draw("c")
 
