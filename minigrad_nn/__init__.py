@@ -23,9 +23,10 @@ _ROOMS = {
     "module": ("LoadResult", "Module", "ModuleList", "Parameter", "Sequential"),
     "layers": (
         *("AvgPool1d", "AvgPool2d", "AvgPool3d", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d"),
-        *("Conv1d", "Conv2d", "Conv3d", "Dropout", "Flatten", "Identity", "Linear"),
-        *("MaxPool1d", "MaxPool2d", "MaxPool3d", "ReLU", "Sigmoid", "Softmax"),
-        *("SumPool1d", "SumPool2d", "SumPool3d", "Tanh"),
+        *("Conv1d", "Conv2d", "Conv3d", "Dropout", "ELU", "Flatten", "GELU", "Hardswish"),
+        *("Identity", "LeakyReLU", "Linear", "LogSoftmax", "MaxPool1d", "MaxPool2d", "MaxPool3d"),
+        *("PReLU", "ReLU", "ReLU6", "SiLU", "Sigmoid", "Softmax", "Softplus", "SumPool1d"),
+        *("SumPool2d", "SumPool3d", "Swish", "Tanh"),
     ),
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}

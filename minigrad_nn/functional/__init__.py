@@ -10,6 +10,17 @@ from minigrad_nn.functional.conv import conv1d, conv2d, conv3d
 from minigrad_nn.functional.dropout import dropout
 from minigrad_nn.functional.linear import linear
 from minigrad_nn.functional.loss import cross_entropy, mse_loss, nll_loss
+from minigrad_nn.functional.nonlinear import (
+    elu,
+    erf,
+    gelu,
+    hardswish,
+    leaky_relu,
+    prelu,
+    relu6,
+    silu,
+    softplus,
+)
 from minigrad_nn.functional.norm import batch_norm
 from minigrad_nn.functional.pool import (
     avg_pool1d,
@@ -33,6 +44,11 @@ __all__ = [
     "conv3d",
     "cross_entropy",
     "dropout",
+    "elu",
+    "erf",
+    "gelu",
+    "hardswish",
+    "leaky_relu",
     "linear",
     "log_softmax",
     "max_pool1d",
@@ -40,9 +56,13 @@ __all__ = [
     "max_pool3d",
     "mse_loss",
     "nll_loss",
+    "prelu",
     "relu",
+    "relu6",
     "sigmoid",
+    "silu",
     "softmax",
+    "softplus",
     "sum_pool1d",
     "sum_pool2d",
     "sum_pool3d",

@@ -12,6 +12,7 @@ from minigrad.check import GradientError, check_gradients
 from minigrad.core import Op
 from minigrad_nn.functional import conv, loss, norm, pool
 from minigrad_nn.kernels import Geometry
+from tests.nn import samples
 
 rng = np.random.default_rng(7)
 
@@ -147,6 +148,7 @@ SAMPLES = {
             drawn(3),
         )
     ],
+    **samples.OPS,
 }
 
 
@@ -173,6 +175,22 @@ def test_every_op_has_samples():
 )
 def test_order_1_and_2(name, number):
     f, *inputs = SAMPLES[name][number]
+    check_gradients(f, *inputs)
+
+
+def test_every_public_function_has_samples():
+    covered = {*samples.FUNCTIONS, *samples.BY_OP, *samples.ENGINE, *OPS}
+    assert [name for name in functional.__all__ if name not in covered] == []
+    assert set(samples.BY_OP.values()) <= set(SAMPLES)
+    assert {*samples.FUNCTIONS, *samples.BY_OP, *samples.ENGINE} <= set(functional.__all__)
+
+
+@pytest.mark.parametrize(
+    "name, number",
+    [(name, i) for name, cases in samples.FUNCTIONS.items() for i in range(len(cases))],
+)
+def test_compositions_at_order_1_and_2(name, number):
+    f, *inputs = samples.FUNCTIONS[name][number]
     check_gradients(f, *inputs)
 
 
