@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import importlib.metadata
 import importlib
+import importlib.metadata
 import os
 import platform
 import shutil
@@ -145,12 +145,12 @@ def _usable_cores() -> int:
 
 
 def _threads() -> list[Fact]:
+    # The kernels choose the layer, before anything starts it.
+    importlib.import_module("minigrad_nn.kernels.cpu")
     import numba
 
     facts = [Fact("Numba", str(numba.get_num_threads()))]
     try:
-        # The kernels choose the layer; then it has to be running to have a name.
-        importlib.import_module("minigrad_nn.kernels.cpu")
         from numba.np.ufunc.parallel import _launch_threads
 
         _launch_threads()
