@@ -30,6 +30,7 @@ __all__ = ["draw_filters", "draw_learning_curve", "draw_mistakes", "model_graph"
 
 LEARN, TEST, FAINT = "#1f5fa8", "#c2410c", "#a9c4e4"
 GREY = "#5b6470"
+MOST_POINTS = 1000
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -69,7 +70,9 @@ def draw_learning_curve(
     figure.suptitle(title, fontsize=12)
     left, right = figure.subplots(1, 2)
     if batches:
-        left.plot(*zip(*batches, strict=True), color=FAINT, lw=0.7, label="each batch")
+        group = -(-len(batches) // MOST_POINTS)
+        label = "each batch" if group == 1 else f"means of {group} batches"
+        left.plot(*_thinned(batches, group), color=FAINT, lw=0.7, label=label)
     for axes, name in ((left, "loss"), (right, "accuracy")):
         for key in _series(history, name):
             points = [(row["epoch"], row[key]) for row in history if key in row]
@@ -94,6 +97,12 @@ def draw_learning_curve(
         if axes.get_legend_handles_labels()[1]:
             axes.legend(frameon=False, fontsize=9, title="at the end", title_fontsize=8)
     return _save(figure, path)
+
+
+def _thinned(points: Sequence[tuple[float, float]], group: int) -> NDArray[Any]:
+    """Coordinates (2, n) of the means of so many neighbours each; a rest is left out."""
+    whole = max(1, len(points) // group) * group
+    return np.array(points[:whole]).reshape(-1, min(group, len(points)), 2).mean(1).T
 
 
 def _series(history: Sequence[Mapping[str, float]], name: str) -> list[str]:

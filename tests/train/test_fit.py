@@ -81,6 +81,19 @@ def test_it_learns():
     assert model.weight.item() == pytest.approx(2, abs=1e-3)
 
 
+def test_every_epoch_learns_in_training_mode():
+    """Also the first, whatever the mode was, and those after an evaluation."""
+    modes = []
+
+    class Spy(Callback):
+        def on_batch(self, run):
+            modes.append([module.training for module in run.model.modules()])
+
+    model, loader, optimizer, _ = make()
+    fit(model.eval(), loader, optimizer, 2, validation=Loader(samples(3), 3), callbacks=[Spy()])
+    assert len(modes) == 10 and all(map(all, modes))
+
+
 def test_evaluate_weighs_by_samples_and_restores_every_mode():
     model = Sequential(layers.Linear(4, 2), layers.Dropout(0.9))
     model.train()

@@ -5,6 +5,8 @@ import json
 import os
 import pickle
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from minigrad_nn.data import ArrayDataset, Loader
 from minigrad_nn.io import CheckpointError, atomic, container
 from minigrad_nn.io.tree import pack, unpack
 
+ROOT = Path(__file__).parent.parent.parent
 ARRAYS = hnp.arrays(
     st.sampled_from(["float32", "float64", "float16", "int64", "uint8", "bool", ">f4"]),
     hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4),
@@ -160,6 +163,12 @@ def test_every_flipped_bit_is_told(tmp_path_factory, good, data):
         # Only white space that pads the header may differ and say the same.
         assert place < header
         assert json.loads(broken[8:header]) == json.loads(good[8:header])
+
+
+def test_our_own_files_need_their_checksum(tmp_path, good):
+    """A name that was hit by an error must not pass for a file of another program."""
+    said = refused(tmp_path / "run.safetensors", good.replace(b'"sha256"', b'"sha257"'))
+    assert "checksum" in said
 
 
 @given(st.binary(max_size=200))
@@ -319,6 +328,28 @@ def test_a_reader_never_sees_half_a_file(tmp_path, monkeypatch):
     io.save_checkpoint(path, step=2)
     assert seen == [(2, 1)]
     assert io.read_checkpoint(path)["step"] == 2
+
+
+def test_a_process_that_is_killed_while_saving_leaves_a_whole_checkpoint(tmp_path):
+    path = tmp_path / "run.safetensors"
+    program = (
+        "import sys, itertools, numpy as np; from minigrad_nn import io\n"
+        "for step in itertools.count():\n"
+        "    io.save_checkpoint(sys.argv[1], step=step, array=np.full(300_000, step))\n"
+        "    print(step, flush=True)"
+    )
+    for wanted in (3, 20):
+        process = subprocess.Popen(
+            [sys.executable, "-c", program, str(path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        )
+        for line in process.stdout:
+            if int(line) == wanted:
+                break
+        process.kill()
+        process.communicate()
+        found = io.read_checkpoint(path)
+        assert found["step"] >= wanted
+        assert (found["array"] == found["step"]).all()
 
 
 def test_folders_are_made_and_modes_are_those_of_the_user(tmp_path):
