@@ -1,4 +1,9 @@
-"""Looking inside networks with the tools of `minigrad.study`.
+"""Looking inside networks: a picture of the modules, and what `minigrad.study` needs to know.
 
-`zoom` says how one output element of each network operation is computed.
+`overview` draws a whole network, module by module; `zoom` says how one output element of each
+network operation is computed, for `minigrad.study.zoom`.
 """
+
+from .overview import Overview, overview
+
+__all__ = ["Overview", "overview"]

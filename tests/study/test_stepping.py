@@ -134,7 +134,7 @@ def test_run_to_op_name_and_not_finite():
 
 
 def test_wrong_requests_are_told():
-    x, *_, f = circuit()
+    *_, f = circuit()
     s = stepping(f)
     with pytest.raises(ValueError, match="give op="):
         s.run_to()
