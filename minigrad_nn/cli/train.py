@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import dataclasses
 import json
 import os
@@ -190,6 +191,7 @@ def _threads(number: int | None) -> Iterator[None]:
     if number is None:
         yield
         return
+    importlib.import_module("minigrad_nn.kernels.cpu")  # it chooses how threads wait
     import numba
     import threadpoolctl
 
