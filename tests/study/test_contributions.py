@@ -124,3 +124,15 @@ def test_the_observer_leaves_when_an_error_flies():
     with pytest.raises(minigrad.GraphError, match="walked before"):
         study.contributions(y)
     assert not observing.standing and not recording.paused
+
+
+def test_a_watched_walk_gives_zeros_the_same_sign():
+    x, zero = minigrad.scalar(2.0), minigrad.scalar(-0.0)
+    y = x * zero
+    assert not np.signbit(study.contributions(y).gradient(x))
+    y.backward()
+    plain = x.grad
+    x.zero_grad()
+    with study.recording():
+        y.backward()
+    assert np.signbit(plain) == np.signbit(x.grad)
