@@ -184,7 +184,10 @@ def _torch_index(index):
     for part in parts:
         if isinstance(part, slice) and part.step is not None and part.step < 0:
             return None
-        found.append(torch.from_numpy(part) if isinstance(part, np.ndarray) else part)
+        if isinstance(part, (np.ndarray, list)):
+            part = np.asarray(part, np.intp if np.size(part) == 0 else None)
+            part = torch.from_numpy(part)
+        found.append(part)
     return tuple(found) if isinstance(index, tuple) else found[0]
 
 
