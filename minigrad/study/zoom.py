@@ -87,7 +87,7 @@ class Cell:
         self._array = array
         self._read = read
 
-    def read(self, position: int, index: Sequence[int] = ()) -> Scalar:
+    def read(self, position: int, index: Sequence[Any] = ()) -> Scalar:
         """One element of an input, as a Scalar."""
         return self._read(position, tuple(int(i) for i in index))
 
@@ -186,7 +186,7 @@ class Zoom:
             field = self.field(source)
             title = self._leaves[source, field[0]].name or "?"
             title = title.partition("[")[0]
-            shape = " × ".join(map(str, source.shape)) or "scalar"  # type: ignore[attr-defined]
+            shape = " × ".join(map(str, source.shape)) or "scalar"
             what = "element" if len(field) == 1 else "elements"
             lines.append(f"  {title} ({shape}): {len(field)} {what}{_extent(field)}")
         return "\n".join(lines)

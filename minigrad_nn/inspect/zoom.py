@@ -175,7 +175,7 @@ def _pool_input(cell: Cell) -> Any:
 def _gather(cell: Cell) -> Any:
     n, c, *_ = cell.index
     flat = int(cell.array(1)[cell.index])
-    return cell.read(0, (n, c, *np.unravel_index(flat, cell.shapes[0][2:])))
+    return cell.read(0, (n, c, *map(int, np.unravel_index(flat, cell.shapes[0][2:]))))
 
 
 @register_zoom("scatter")

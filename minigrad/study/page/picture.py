@@ -52,8 +52,8 @@ def marked_picture(graph: Graph) -> tuple[str, dict[str, list[int]]]:
             group.remove(title)
     root.set("id", "picture")
     ET.register_namespace("", SVG)
-    text = ET.tostring(root, encoding="unicode").replace(f' xmlns="{SVG}"', "", 1)
-    return text, _pieces(drawing)
+    picture = ET.tostring(root, encoding="unicode").replace(f' xmlns="{SVG}"', "", 1)
+    return picture, _pieces(drawing)
 
 
 def _pieces(drawing: Drawing) -> dict[str, list[int]]:

@@ -111,7 +111,8 @@ class _Watcher(Interposer):
         for source in node.inputs:
             if not isinstance(source, Node):
                 continue
-            owner = source.owner() if source.op is None and source.owner is not None else None
+            reference = getattr(source, "owner", None) if source.op is None else None
+            owner = None if reference is None else reference()
             if isinstance(owner, Parameter):
                 parameters[id(owner)] = owner.size
             elif source in self.made:
