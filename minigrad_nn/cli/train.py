@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib
 import dataclasses
+import importlib
 import json
 import os
 import time
