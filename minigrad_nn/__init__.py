@@ -22,11 +22,16 @@ from typing import Any
 _ROOMS = {
     "module": ("LoadResult", "Module", "ModuleList", "Parameter", "Sequential"),
     "layers": (
-        *("AvgPool1d", "AvgPool2d", "AvgPool3d", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d"),
-        *("Conv1d", "Conv2d", "Conv3d", "Dropout", "ELU", "Flatten", "GELU", "Hardswish"),
-        *("Identity", "LeakyReLU", "Linear", "LogSoftmax", "MaxPool1d", "MaxPool2d", "MaxPool3d"),
-        *("PReLU", "ReLU", "ReLU6", "SiLU", "Sigmoid", "Softmax", "Softplus", "SumPool1d"),
-        *("SumPool2d", "SumPool3d", "Swish", "Tanh"),
+        *("AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d", "AdaptiveMaxPool1d"),
+        *("AdaptiveMaxPool2d", "AdaptiveMaxPool3d", "AvgPool1d", "AvgPool2d", "AvgPool3d"),
+        *("BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "Conv1d", "Conv2d", "Conv3d"),
+        *("ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d", "DepthwiseConv1d"),
+        *("DepthwiseConv2d", "DepthwiseConv3d", "Dropout", "ELU", "Flatten", "GELU"),
+        *("GlobalAvgPool", "Hardswish", "Identity", "LeakyReLU", "Linear", "LogSoftmax"),
+        *("MaxPool1d", "MaxPool2d", "MaxPool3d", "MaxUnpool1d", "MaxUnpool2d", "MaxUnpool3d"),
+        *("PReLU", "PointwiseConv1d", "PointwiseConv2d", "PointwiseConv3d", "ReLU", "ReLU6"),
+        *("SeparableConv1d", "SeparableConv2d", "SeparableConv3d", "SiLU", "Sigmoid", "Softmax"),
+        *("Softplus", "SumPool1d", "SumPool2d", "SumPool3d", "Swish", "Tanh"),
     ),
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}

@@ -6,7 +6,34 @@ plain composition that it equals.
 """
 
 from minigrad_nn.functional.activation import log_softmax, relu, sigmoid, softmax, tanh
+from minigrad_nn.functional.adaptive import (
+    adaptive_avg_pool1d,
+    adaptive_avg_pool2d,
+    adaptive_avg_pool3d,
+    adaptive_max_pool1d,
+    adaptive_max_pool2d,
+    adaptive_max_pool3d,
+    global_avg_pool,
+    max_unpool1d,
+    max_unpool2d,
+    max_unpool3d,
+)
 from minigrad_nn.functional.conv import conv1d, conv2d, conv3d
+from minigrad_nn.functional.conv_more import (
+    conv_transpose1d,
+    conv_transpose2d,
+    conv_transpose3d,
+    convolve1d,
+    convolve2d,
+    convolve3d,
+    depthwise_conv1d,
+    depthwise_conv2d,
+    depthwise_conv3d,
+    pointwise_conv,
+    separable_conv1d,
+    separable_conv2d,
+    separable_conv3d,
+)
 from minigrad_nn.functional.dropout import dropout
 from minigrad_nn.functional.linear import linear
 from minigrad_nn.functional.loss import cross_entropy, mse_loss, nll_loss
@@ -22,6 +49,7 @@ from minigrad_nn.functional.nonlinear import (
     softplus,
 )
 from minigrad_nn.functional.norm import batch_norm
+from minigrad_nn.functional.padding import pad
 from minigrad_nn.functional.pool import (
     avg_pool1d,
     avg_pool2d,
@@ -35,6 +63,12 @@ from minigrad_nn.functional.pool import (
 )
 
 __all__ = [
+    "adaptive_avg_pool1d",
+    "adaptive_avg_pool2d",
+    "adaptive_avg_pool3d",
+    "adaptive_max_pool1d",
+    "adaptive_max_pool2d",
+    "adaptive_max_pool3d",
     "avg_pool1d",
     "avg_pool2d",
     "avg_pool3d",
@@ -42,11 +76,21 @@ __all__ = [
     "conv1d",
     "conv2d",
     "conv3d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
+    "convolve1d",
+    "convolve2d",
+    "convolve3d",
     "cross_entropy",
+    "depthwise_conv1d",
+    "depthwise_conv2d",
+    "depthwise_conv3d",
     "dropout",
     "elu",
     "erf",
     "gelu",
+    "global_avg_pool",
     "hardswish",
     "leaky_relu",
     "linear",
@@ -54,11 +98,19 @@ __all__ = [
     "max_pool1d",
     "max_pool2d",
     "max_pool3d",
+    "max_unpool1d",
+    "max_unpool2d",
+    "max_unpool3d",
     "mse_loss",
     "nll_loss",
+    "pad",
+    "pointwise_conv",
     "prelu",
     "relu",
     "relu6",
+    "separable_conv1d",
+    "separable_conv2d",
+    "separable_conv3d",
     "sigmoid",
     "silu",
     "softmax",

@@ -106,6 +106,20 @@ def _named_padding(
     return [(total // 2, total - total // 2) for total in totals]
 
 
+def padding_pairs(
+    name: str, padding: Padding, kernel: Sequence[int], stride: Ints, dilation: Ints
+) -> list[tuple[int, int]]:
+    """Padding in any of its forms as pairs (before, after), one an axis.
+
+    Raises:
+        ValueError: a word that means nothing here, or numbers for other axes.
+    """
+    if isinstance(padding, str):
+        padding = _named_padding(name, padding, kernel, stride, dilation)
+    ones = (1,) * len(kernel)
+    return list(Geometry.of(ones, ones, 1, padding).padding)
+
+
 def _conv(
     axes: int,
     x: Any,

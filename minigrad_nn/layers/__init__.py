@@ -4,7 +4,33 @@ One small file a family; start with `linear`.  Names, arguments and state are Py
 """
 
 from minigrad_nn.layers.activation import ReLU, Sigmoid, Softmax, Tanh
+from minigrad_nn.layers.adaptive import (
+    AdaptiveAvgPool1d,
+    AdaptiveAvgPool2d,
+    AdaptiveAvgPool3d,
+    AdaptiveMaxPool1d,
+    AdaptiveMaxPool2d,
+    AdaptiveMaxPool3d,
+    GlobalAvgPool,
+    MaxUnpool1d,
+    MaxUnpool2d,
+    MaxUnpool3d,
+)
 from minigrad_nn.layers.conv import Conv1d, Conv2d, Conv3d
+from minigrad_nn.layers.conv_more import (
+    ConvTranspose1d,
+    ConvTranspose2d,
+    ConvTranspose3d,
+    DepthwiseConv1d,
+    DepthwiseConv2d,
+    DepthwiseConv3d,
+    PointwiseConv1d,
+    PointwiseConv2d,
+    PointwiseConv3d,
+    SeparableConv1d,
+    SeparableConv2d,
+    SeparableConv3d,
+)
 from minigrad_nn.layers.dropout import Dropout
 from minigrad_nn.layers.linear import Flatten, Identity, Linear
 from minigrad_nn.layers.nonlinear import (
@@ -35,6 +61,12 @@ from minigrad_nn.layers.pool import (
 __all__ = [
     "ELU",
     "GELU",
+    "AdaptiveAvgPool1d",
+    "AdaptiveAvgPool2d",
+    "AdaptiveAvgPool3d",
+    "AdaptiveMaxPool1d",
+    "AdaptiveMaxPool2d",
+    "AdaptiveMaxPool3d",
     "AvgPool1d",
     "AvgPool2d",
     "AvgPool3d",
@@ -44,8 +76,15 @@ __all__ = [
     "Conv1d",
     "Conv2d",
     "Conv3d",
+    "ConvTranspose1d",
+    "ConvTranspose2d",
+    "ConvTranspose3d",
+    "DepthwiseConv1d",
+    "DepthwiseConv2d",
+    "DepthwiseConv3d",
     "Dropout",
     "Flatten",
+    "GlobalAvgPool",
     "Hardswish",
     "Identity",
     "LeakyReLU",
@@ -54,9 +93,18 @@ __all__ = [
     "MaxPool1d",
     "MaxPool2d",
     "MaxPool3d",
+    "MaxUnpool1d",
+    "MaxUnpool2d",
+    "MaxUnpool3d",
     "PReLU",
+    "PointwiseConv1d",
+    "PointwiseConv2d",
+    "PointwiseConv3d",
     "ReLU",
     "ReLU6",
+    "SeparableConv1d",
+    "SeparableConv2d",
+    "SeparableConv3d",
     "SiLU",
     "Sigmoid",
     "Softmax",

@@ -9,9 +9,13 @@ import numpy as np
 
 from minigrad_nn import functional as F
 from minigrad_nn import init
+from minigrad_nn.functional.conv import check_input, padding_pairs
+from minigrad_nn.functional.padding import pad_axes
 from minigrad_nn.module import Module, Parameter
 
 __all__ = ["Conv1d", "Conv2d", "Conv3d"]
+
+PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
 class _Conv(Module):
@@ -31,10 +35,15 @@ class _Conv(Module):
         dilation: int | Sequence[int] = 1,
         groups: int = 1,
         bias: bool = True,
+        padding_mode: str = "zeros",
         dtype: Any = np.float32,
     ) -> None:
         super().__init__()
         kind = type(self).__name__
+        if padding_mode not in PADDING_MODES:
+            raise ValueError(
+                f"{kind}: padding_mode must be one of {PADDING_MODES}, got {padding_mode!r}"
+            )
         if in_channels % groups or out_channels % groups:
             raise ValueError(
                 f"{kind}: in_channels {in_channels} and out_channels {out_channels} must be "
@@ -50,6 +59,7 @@ class _Conv(Module):
         self.padding = padding
         self.dilation = dilation
         self.groups = groups
+        self.padding_mode = padding_mode
         self.weight = Parameter(np.zeros((out_channels, in_channels // groups, *kernel), dtype))
         self.bias = Parameter(np.zeros(out_channels, dtype)) if bias else None
         self.reset_parameters()
@@ -58,10 +68,24 @@ class _Conv(Module):
         """Draw new weights: uniform within 1 / sqrt(inputs of one output)."""
         init.default_(self.weight, self.bias)
 
+    def _padded(self, x: Any) -> tuple[Any, Any]:
+        """The input, padded here unless by zeros, and the padding that is left to the function."""
+        if self.padding_mode == "zeros":
+            return x, self.padding
+        name = type(self).__name__
+        pairs = padding_pairs(name, self.padding, self.kernel_size, self.stride, self.dilation)
+        check_input(name, x, self.axes)
+        return pad_axes(x, pairs, self.padding_mode), 0
+
     def extra_repr(self) -> str:
         text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"
         text += f", stride={self.stride}"
-        for name, usual in (("padding", 0), ("dilation", 1), ("groups", 1)):
+        for name, usual in (
+            ("padding", 0),
+            ("dilation", 1),
+            ("groups", 1),
+            ("padding_mode", "zeros"),
+        ):
             value = getattr(self, name)
             text += f", {name}={value!r}" if value != usual else ""
         return text if self.bias is not None else f"{text}, bias=False"
@@ -74,9 +98,8 @@ class Conv1d(_Conv):
 
     def forward(self, x: Any) -> Any:
         """`(N, out_channels, L_out)`."""
-        return F.conv1d(
-            x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
-        )
+        x, padding = self._padded(x)
+        return F.conv1d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
 
 class Conv2d(_Conv):
@@ -87,10 +110,11 @@ class Conv2d(_Conv):
         kernel_size: of a filter; one number, or one an axis.
         stride, padding, dilation, groups: as for `functional.conv2d`.
         bias: whether each filter adds a number of its own.
+        padding_mode: what is put around: "zeros", "reflect", "replicate" or "circular".
         dtype: of the parameters.
 
     Raises:
-        ValueError: channels that do not split into groups.
+        ValueError: channels that do not split into groups, or an unknown padding_mode.
 
     >>> import minigrad
     >>> layer = Conv2d(3, 6, 5)
@@ -104,9 +128,8 @@ class Conv2d(_Conv):
 
     def forward(self, x: Any) -> Any:
         """`(N, out_channels, H_out, W_out)`."""
-        return F.conv2d(
-            x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
-        )
+        x, padding = self._padded(x)
+        return F.conv2d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
 
 class Conv3d(_Conv):
@@ -116,6 +139,5 @@ class Conv3d(_Conv):
 
     def forward(self, x: Any) -> Any:
         """`(N, out_channels, D_out, H_out, W_out)`."""
-        return F.conv3d(
-            x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
-        )
+        x, padding = self._padded(x)
+        return F.conv3d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)

@@ -62,14 +62,22 @@ class _MaxPool(_Pool):
         padding: Ints = 0,
         dilation: Ints = 1,
         ceil_mode: bool = False,
+        return_indices: bool = False,
     ) -> None:
         super().__init__(kernel_size, stride, padding, ceil_mode)
         self.dilation = dilation
+        self.return_indices = return_indices
 
     def forward(self, x: Any) -> Any:
-        """`(N, C, *output)` of `(N, C, *size)`."""
+        """`(N, C, *output)` of `(N, C, *size)`, with indices if they are asked for."""
         return type(self).function(
-            x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
+            x,
+            self.kernel_size,
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.ceil_mode,
+            self.return_indices,
         )
 
 

@@ -47,9 +47,89 @@ OPS = {
     ],
     "erf": [(F.erf, drawn(2, 4))],
     "gelu": [(F.gelu, drawn(2, 4))],
+    "conv_input_bias": [
+        (
+            lambda h, w, b: F.conv_transpose2d(h, w, b, (2, 1), 1, (1, 0), 2, (1, 2)),
+            drawn(1, 4, 3, 3),
+            drawn(4, 1, 2, 3),
+            drawn(2),
+        )
+    ],
 }
 
+UNPOOLED = np.array([[[0, 5, 5, 3]]])  # the place 5 twice: the last one counts
+
+
+def padded(mode, *pads):
+    return [(lambda x, p=p: F.pad(x, p, mode) ** 2, drawn(2, 3, 4)) for p in pads]
+
+
 FUNCTIONS = {
+    **{
+        f"adaptive_avg_pool{n}d": [
+            (lambda x, f=f, o=o: f(x, o) ** 2, drawn(1, 2, *size)) for o in (out, 1)
+        ]
+        for n, f, size, out in (
+            (1, F.adaptive_avg_pool1d, (5,), 3),
+            (2, F.adaptive_avg_pool2d, (4, 5), (2, 3)),
+            (3, F.adaptive_avg_pool3d, (3, 2, 4), (2, None, 3)),
+        )
+    },
+    **{
+        f"adaptive_max_pool{n}d": [
+            (lambda x, f=f, o=o: f(x, o) ** 2, apart(1, 2, *size)) for o in (out, 1)
+        ]
+        for n, f, size, out in (
+            (1, F.adaptive_max_pool1d, (5,), 3),
+            (2, F.adaptive_max_pool2d, (4, 5), (2, 3)),
+            (3, F.adaptive_max_pool3d, (3, 2, 4), (2, None, 3)),
+        )
+    },
+    "global_avg_pool": [(lambda x: F.global_avg_pool(x) ** 2, drawn(2, 3, 2, 2))],
+    "max_unpool1d": [(lambda x: F.max_unpool1d(x, UNPOOLED, 2) ** 2, drawn(1, 1, 4))],
+    "max_unpool2d": [
+        (lambda x: F.max_unpool2d(x, UNPOOLED[None], 2) ** 2, drawn(1, 1, 1, 4)),
+    ],
+    "max_unpool3d": [
+        (lambda x: F.max_unpool3d(x, UNPOOLED[None, None], 2) ** 2, drawn(1, 1, 1, 1, 4)),
+    ],
+    "pad": [
+        *padded("constant", (1, 2), (0, 1, 2, 0, 1, 1)),
+        *padded("reflect", (1, 2), (0, 1, 2, 0)),
+        *padded("replicate", (1, 2), (0, 1, 5, 0)),
+        *padded("circular", (1, 4), (0, 1, 2, 0)),
+    ],
+    "conv_transpose1d": [
+        (lambda h, w: F.conv_transpose1d(h, w, None, 2, 1, 1), drawn(2, 2, 3), drawn(2, 1, 3)),
+    ],
+    "conv_transpose2d": [
+        (lambda h, w: F.conv_transpose2d(h, w), drawn(1, 2, 2, 2), drawn(2, 1, 2, 2)),
+    ],
+    "conv_transpose3d": [
+        (
+            lambda h, w, b: F.conv_transpose3d(h, w, b, 2),
+            drawn(1, 1, 2, 1, 2),
+            drawn(1, 2, 2, 2, 1),
+            drawn(2),
+        ),
+    ],
+    "convolve1d": [(F.convolve1d, drawn(1, 2, 5), drawn(1, 2, 3), drawn(1))],
+    "convolve2d": [(F.convolve2d, drawn(1, 1, 3, 4), drawn(2, 1, 2, 3))],
+    "convolve3d": [(F.convolve3d, drawn(1, 1, 2, 3, 2), drawn(1, 1, 2, 2, 1))],
+    "depthwise_conv1d": [(F.depthwise_conv1d, drawn(1, 2, 4), drawn(4, 1, 2), drawn(4))],
+    "depthwise_conv2d": [(F.depthwise_conv2d, drawn(1, 2, 3, 3), drawn(2, 1, 2, 2))],
+    "depthwise_conv3d": [(F.depthwise_conv3d, drawn(1, 2, 2, 2, 2), drawn(2, 1, 2, 1, 2))],
+    "pointwise_conv": [
+        (F.pointwise_conv, drawn(1, 2, 3), drawn(3, 2, 1), drawn(3)),
+        (F.pointwise_conv, drawn(1, 2, 2, 2), drawn(1, 2, 1, 1)),
+    ],
+    "separable_conv1d": [(F.separable_conv1d, drawn(1, 2, 4), drawn(2, 1, 2), drawn(2, 2, 1))],
+    "separable_conv2d": [
+        (F.separable_conv2d, drawn(1, 2, 3, 3), drawn(2, 1, 2, 2), drawn(1, 2, 1, 1), drawn(1)),
+    ],
+    "separable_conv3d": [
+        (F.separable_conv3d, drawn(1, 1, 2, 2, 2), drawn(2, 1, 1, 2, 2), drawn(1, 2, 1, 1, 1)),
+    ],
     "dropout": [
         (lambda x: F.dropout(x, 0.4, generator=mg.random.Generator(5)) ** 2, drawn(2, 4)),
     ],
