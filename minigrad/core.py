@@ -191,6 +191,7 @@ class Op:
         self.elementwise = gate == "elementwise"
         self.view = view
         self.multiple = len(self.outputs) > 1
+        self.arity = -1 if self.variadic else len(self.inputs)
         self.defaults: dict[str, Any] = getattr(forward, "__kwdefaults__", None) or {}
         self._plans: dict[tuple[bool, ...], Plan] = {}
         self._scalar_pulls: dict[tuple[tuple[bool, ...], bool], Callable] = {}
@@ -204,12 +205,30 @@ class Op:
     def __reduce__(self) -> str | tuple:
         raise TypeError(f"op {self.name} cannot be pickled: graphs are not saved, only data is")
 
+    def __copy__(self) -> Op:
+        return self
+
+    def __deepcopy__(self, memo: dict) -> Op:
+        return self  # a declaration, not data: a module that holds one can be copied
+
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """As an attribute of a class, an op is a method: its first input is the instance."""
         return self if instance is None else types.MethodType(self, instance)
 
     def __call__(self, *args: Any, **params: Any) -> Any:
-        """Apply to Tensors or Scalars with a record; to raw arrays or numbers without one."""
+        """Apply to Tensors or Scalars with a record; to raw arrays or numbers without one.
+
+        Raises:
+            TypeError: too many or too few arguments, or a keyword that the op does not have.
+        """
+        # NumPy's own functions would write into what stands behind their arguments.
+        if len(args) != self.arity >= 0:
+            raise TypeError(
+                f"{self.name} takes {self.arity} argument(s), {', '.join(self.inputs)}; "
+                f"{len(args)} given"
+            )
+        if params and hasattr(self.forward, "nin"):
+            raise TypeError(f"{self.name} has no keyword argument {', '.join(params)}")
         for arg in args:
             if isinstance(arg, Variable):
                 return arg.apply(self, args, params)

@@ -54,6 +54,25 @@ def explained(error: Exception, op: Op, arrays: Sequence) -> Exception:
     return kind(f"{op.name} of shapes {shapes}: {error}")
 
 
+def _logical(op: Op, sign: str) -> Callable:
+    """The op as a bitwise operator, which has its meaning on booleans only."""
+
+    def method(self: Any, *others: Any) -> Any:
+        for x in (self, *others):
+            if not isinstance(x, _operands):
+                return NotImplemented
+            dtype = x.dtype if hasattr(x, "dtype") else np.asarray(x).dtype
+            if dtype.kind != "b":
+                raise TypeError(
+                    f"{sign} joins booleans, got {dtype}: put comparisons in brackets, as in "
+                    f"(x > 0) & (x < 1), or call minigrad.{op.name}"
+                )
+        return self.apply(op, (self, *others), {})
+
+    method.__name__ = op.name
+    return method
+
+
 class Operators:
     """The part of `Tensor` that says which op an operator or a method is."""
 
@@ -72,7 +91,7 @@ class Operators:
 
     __neg__ = elementwise.negative
     __abs__ = elementwise.abs
-    __invert__ = elementwise.logical_not
+    __invert__ = _logical(elementwise.logical_not, "~")
     __add__ = _binary(elementwise.add)
     __radd__ = _binary(elementwise.add, swapped=True)
     __sub__ = _binary(elementwise.subtract)
@@ -85,8 +104,8 @@ class Operators:
     __rfloordiv__ = _binary(elementwise.floor_divide, swapped=True)
     __pow__ = _binary(elementwise.power)
     __rpow__ = _binary(elementwise.power, swapped=True)
-    __and__ = _binary(elementwise.logical_and)
-    __or__ = _binary(elementwise.logical_or)
+    __and__ = __rand__ = _logical(elementwise.logical_and, "&")
+    __or__ = __ror__ = _logical(elementwise.logical_or, "|")
     __lt__ = _binary(elementwise.less)
     __le__ = _binary(elementwise.less_equal)
     __gt__ = _binary(elementwise.greater)

@@ -23,9 +23,13 @@ class _Recording:
     """Switches recording for one thread: a context manager and a decorator."""
 
     _paused: bool
+    _before: list[bool]
 
-    def __init__(self) -> None:
-        self._before: list[bool] = []
+    def __new__(cls, function: Callable | None = None) -> Any:
+        """A switch; or, as a decorator without brackets, the decorated function."""
+        switch = super().__new__(cls)
+        switch._before = []
+        return switch if function is None else switch(function)
 
     def __enter__(self) -> None:
         ident = get_ident()
@@ -36,8 +40,22 @@ class _Recording:
         (paused.add if self._before.pop() else paused.discard)(get_ident())
 
     def __call__(self, function: Callable) -> Callable:
-        """Decorate a function or a generator function: its own body runs inside the context."""
+        """Decorate a function or a generator function: its own body runs inside the context.
+
+        Raises:
+            TypeError: it is no function, or an asynchronous one.
+        """
         mode = type(self)
+        if not callable(function):
+            raise TypeError(
+                f"{mode.__name__} decorates functions, got {type(function).__name__}; as a context "
+                f"it is written `with {mode.__name__}():`"
+            )
+        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(
+                f"{mode.__name__} holds for a thread, which an async function shares with others "
+                f"while it waits: write `with {mode.__name__}():` inside it, around no await"
+            )
         if inspect.isgeneratorfunction(function):
 
             @functools.wraps(function)

@@ -248,7 +248,12 @@ class Scalar(Variable, Node):
     def register_hook(self, hook: Callable[[Any], Any]) -> Callable[[], None]:
         """Call `hook(gradient)` when this node's gradient is complete; what it returns, unless
         None, takes its place.  Gives a function that removes the hook.
+
+        Raises:
+            TypeError: the hook cannot be called.
         """
+        if not callable(hook):
+            raise TypeError(f"register_hook: needs a function, got {type(hook).__name__}")
         if self.hooks is None:
             self.hooks = []
         hooks = self.hooks

@@ -293,6 +293,8 @@ class Tensor(Operators, Variable):
         Returns:
             A function that removes the hook.
         """
+        if not callable(hook):
+            raise TypeError(f"register_hook: needs a function, got {type(hook).__name__}")
         if not self._requires:
             raise GraphError("register_hook: no gradient flows to a tensor that requires none")
         node = self.node
@@ -471,6 +473,8 @@ class Tensor(Operators, Variable):
 
     def __setstate__(self, state: tuple) -> None:
         data, requires_grad, name = state
+        # Pickle's newest protocol gives arrays that borrow their memory.
+        data = data if data.base is None else data.copy()
         self._data, self._grad, self._name = data, None, name
         self._node, self._requires = None, False
         self.requires_grad = requires_grad

@@ -47,8 +47,8 @@ __all__ = [
 
 def gradients(
     outputs: Any,
-    inputs: Sequence[Any],
-    output_gradients: Sequence[Any] | None = None,
+    inputs: Any,
+    output_gradients: Any = None,
     *,
     retain_graph: bool | None = None,
     create_graph: bool = False,
@@ -57,7 +57,7 @@ def gradients(
 
     Args:
         outputs: one tensor or scalar, or several.
-        inputs: the variables to differentiate by, leaves or not.
+        inputs: the variables to differentiate by, leaves or not; one, or several.
         output_gradients: one for each output; 1 for outputs with a single element.
         retain_graph: keep what the graph saved; by default as `create_graph`.
         create_graph: give the results a graph of their own.
@@ -67,9 +67,22 @@ def gradients(
 
     Raises:
         GraphError: an output requires no gradient, or the graph was freed.
+        TypeError: an input is no variable.
+        ValueError: there are more or fewer gradients than outputs.
     """
-    outs = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
-    given = [None] * len(outs) if output_gradients is None else list(output_gradients)
+    single = not isinstance(outputs, (list, tuple))
+    outs = [outputs] if single else list(outputs)
+    given = [None] * len(outs)
+    if output_gradients is not None:
+        alone = single and not isinstance(output_gradients, (list, tuple))
+        given = [output_gradients] if alone else list(output_gradients)
+    if len(given) != len(outs):
+        raise ValueError(f"gradients: {len(outs)} output(s), but {len(given)} output_gradients")
+    # A tensor alone would come apart into its rows, which nothing depends on.
+    inputs = [inputs] if isinstance(inputs, Variable) else list(inputs)
+    for x in inputs:
+        if not isinstance(x, Variable):
+            raise TypeError(f"gradients: an input is a {type(x).__name__}, not a tensor or scalar")
     for out in outs:
         if not isinstance(out, Variable) or not out.requires_grad:
             raise GraphError("gradients: an output depends on nothing that requires a gradient")
@@ -112,6 +125,15 @@ def _result(g: Any, x: Any) -> Any:
     return g if isinstance(g, Tensor) else _wrap(np.array(g))
 
 
+def _function(name: str, f: Any) -> None:
+    if not callable(f):
+        raise TypeError(
+            f"{name}: needs a function, got {type(f).__name__}; the result is a function again, "
+            f"as in {name}(f)(x)"
+            + (", or take minigrad.gradients(y, x)" if isinstance(f, Variable) else "")
+        )
+
+
 # --- running a function on the graph -------------------------------------------------------------
 
 
@@ -119,8 +141,8 @@ class _Trace:
     """One run of a function with chosen arguments as fresh variables of the graph."""
 
     def __init__(self, name: str, f: Callable, argnums: Any, args: tuple, kwargs: dict) -> None:
-        self.positions = (argnums,) if isinstance(argnums, int) else tuple(argnums)
-        self.single = isinstance(argnums, int)
+        self.single = isinstance(argnums, (int, np.integer))
+        self.positions = (int(argnums),) if self.single else tuple(argnums)
         for i in self.positions:
             if not -len(args) <= i < len(args):
                 raise ValueError(f"{name}: argnums {argnums}, but {len(args)} argument(s) given")
@@ -208,6 +230,7 @@ def value_and_grad(f: Callable, argnums: int | Sequence[int] = 0) -> Callable:
     >>> value_and_grad(lambda x: x**3)(2.0)
     (8.0, 12.0)
     """
+    _function("value_and_grad", f)
 
     @functools.wraps(f)
     def wrapper(*args: Any, **kwargs: Any) -> tuple:
@@ -231,6 +254,7 @@ def grad(f: Callable, argnums: int | Sequence[int] = 0) -> Callable:
     >>> grad(grad(lambda x: x**3))(2.0)
     12.0
     """
+    _function("grad", f)
 
     @functools.wraps(f)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -268,11 +292,18 @@ def jvp(f: Callable, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[A
         tangents: the direction, one of the shape of each primal.
 
     Raises:
+        TypeError: primals or tangents are no list or tuple.
         ValueError: a tangent has another shape than its primal.
 
     >>> jvp(lambda x: x**2, [3.0], [1.0])
     (9.0, 6.0)
     """
+    for name, given in ("primals", primals), ("tangents", tangents):
+        if not isinstance(given, (list, tuple)):
+            raise TypeError(
+                f"jvp: {name} must be a list with one entry an argument of f, got "
+                f"{type(given).__name__}: write [x] for one argument"
+            )
     if len(primals) != len(tangents):
         raise ValueError(f"jvp: {len(primals)} primal(s), but {len(tangents)} tangent(s)")
     for i, (p, t) in enumerate(zip(primals, tangents, strict=True)):
@@ -324,12 +355,13 @@ def jacobian(f: Callable, argnums: int | Sequence[int] = 0) -> Callable:
     tensor([[2., 0.],
             [0., 4.]])
     """
+    _function("jacobian", f)
 
     @functools.wraps(f)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         trace = _Trace("jacobian", f, argnums, args, kwargs)
         out = trace.output
-        if not isinstance(out, Tensor):
+        if not isinstance(out, (Tensor, np.ndarray)):
             return trace.pack(trace.gradients())
         rows = []
         for i in range(out.size):
@@ -356,6 +388,7 @@ def hessian(f: Callable, argnum: int = 0) -> Callable:
     tensor([[ 6.,  0.],
             [ 0., 12.]])
     """
+    _function("hessian", f)
     return jacobian(grad(f, argnum), argnum)
 
 

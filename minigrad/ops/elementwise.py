@@ -358,6 +358,7 @@ tanh = op("tanh", np.tanh, lambda g, y: g * (1.0 - y * y), scalar=math.tanh, gat
 
 def _sigmoid(x: Any) -> Any:
     """The logistic function, without overflow on either side."""
+    x = x if hasattr(x, "dtype") else np.asarray(x)
     small = np.exp(-np.abs(x))
     return np.where(x >= 0, 1.0, small) / (1.0 + small)
 

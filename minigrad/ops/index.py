@@ -197,6 +197,13 @@ def _integers(name: str, indices: Any) -> np.ndarray:
     return indices
 
 
+def _as_many_axes(name: str, indices: np.ndarray, shape: tuple[int, ...]) -> None:
+    if indices.ndim != len(shape):
+        raise ValueError(
+            f"{name}: indices have {indices.ndim} axes, x has {len(shape)}; they must have as many"
+        )
+
+
 def take(x: Any, indices: Any, axis: int | None = None) -> Any:
     """Elements (or slices along `axis`) at integer positions, as `numpy.take`.
 
@@ -218,11 +225,7 @@ def take_along_axis(x: Any, indices: Any, axis: int) -> Any:
     """`x` at one index per position along `axis`, as `numpy.take_along_axis`."""
     indices = _integers("take_along_axis", indices)
     shape = np.shape(raw(x))
-    if indices.ndim != len(shape):
-        raise ValueError(
-            f"take_along_axis: indices have {indices.ndim} axes, x has {len(shape)}; they must "
-            "have as many"
-        )
+    _as_many_axes("take_along_axis", indices, shape)
     axis = _normal_axis("take_along_axis", axis, len(shape))
     return getitem(x, index=_axis_index(shape, indices, axis))
 
@@ -234,6 +237,7 @@ def put_along_axis(x: Any, indices: Any, values: Any, axis: int) -> Any:
     """
     indices = _integers("put_along_axis", indices)
     shape = np.shape(raw(x))
+    _as_many_axes("put_along_axis", indices, shape)
     axis = _normal_axis("put_along_axis", axis, len(shape))
     return at_set(x, values, index=_axis_index(shape, indices, axis))
 
@@ -242,7 +246,10 @@ scatter = put_along_axis
 
 
 def put(x: Any, indices: Any, values: Any) -> Any:
-    """A copy of `x` with `values` at positions of the flattened array, as `numpy.put`."""
+    """A copy of `x` with `values` at positions of the flattened array.
+
+    As `numpy.put`, but the result is returned, and values are broadcast, not repeated in a circle.
+    """
     from minigrad.ops.shape import ravel, reshape
 
     indices = _integers("put", indices)
@@ -273,6 +280,7 @@ def sort(x: Any, axis: int | None = -1) -> Any:
 
     if axis is None:
         x, axis = ravel(x), 0
+    axis = _normal_axis("sort", axis, np.ndim(raw(x)))
     return take_along_axis(x, _stable_argsort(raw(x), axis=axis), axis)
 
 

@@ -16,8 +16,16 @@ import numpy as np
 from minigrad.core import Op, Saved, Variable, op, raw
 from minigrad.ops import reduce
 from minigrad.ops.elementwise import absolute, multiply, power, where
-from minigrad.ops.index import getitem
-from minigrad.ops.shape import broadcast_to, expand_dims, moveaxis, reshape, squeeze, swapaxes
+from minigrad.ops.index import _normal_axis, getitem
+from minigrad.ops.shape import (
+    _numbers,
+    broadcast_to,
+    expand_dims,
+    moveaxis,
+    reshape,
+    squeeze,
+    swapaxes,
+)
 
 # --- products ------------------------------------------------------------------------------------
 
@@ -88,12 +96,13 @@ def tensordot(a: Any, b: Any, axes: Any = 2) -> Any:
         axes: how many last axes of `a` meet the first of `b`, or two lists of axes.
     """
     a_ndim, b_ndim = np.ndim(raw(a)), np.ndim(raw(b))
-    if isinstance(axes, int):
+    if isinstance(axes, (int, np.integer)):
+        axes = int(axes)
         if not 0 <= axes <= min(a_ndim, b_ndim):
             raise ValueError(f"tensordot: axes {axes}, but a has {a_ndim} axes and b {b_ndim}")
         left, right = list(range(a_ndim - axes, a_ndim)), list(range(axes))
     else:
-        left, right = ([x] if isinstance(x, int) else list(x) for x in axes)
+        left, right = (list(_numbers(x)) for x in axes)
     a_shape, b_shape = np.shape(raw(a)), np.shape(raw(b))
     if len(left) != len(right) or [a_shape[i] for i in left] != [b_shape[j] for j in right]:
         raise ValueError(
@@ -225,6 +234,9 @@ def diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
     shape = np.shape(raw(x))
     if len(shape) < 2:
         raise ValueError(f"diagonal: needs at least two axes, got shape {shape}")
+    axis1, axis2 = (_normal_axis("diagonal", a, len(shape)) for a in (axis1, axis2))
+    if axis1 == axis2:
+        raise ValueError(f"diagonal: axis1 and axis2 are both {axis1}; it lies between two axes")
     rows, columns = np.indices((shape[axis1], shape[axis2])).reshape(2, -1)
     on = columns - rows == offset
     moved = moveaxis(x, (axis1, axis2), (-2, -1))
@@ -254,9 +266,9 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
     Raises:
         ValueError: that norm is not defined for these axes.
     """
-    axes = axis if axis is None or isinstance(axis, int) else tuple(axis)
+    axes = reduce._axes("norm", x, axis)
     if ord is None or ord == "fro" or (ord == 2 and _is_vector(x, axes)):
-        return reduce.norm2(x, axis=reduce._axes("norm", x, axes), keepdims=keepdims)
+        return reduce.norm2(x, axis=axes, keepdims=keepdims)
     if not isinstance(ord, (int, float)) or ord <= 0 or not _is_vector(x, axes):
         raise ValueError(
             f"norm: ord {ord!r} over axis {axis} of shape {np.shape(raw(x))}; there are None "
@@ -273,10 +285,8 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
     return where(zero, 0.0, power(where(zero, 1.0, total), 1.0 / ord))
 
 
-def _is_vector(x: Any, axes: Any) -> bool:
-    if axes is None:
-        return np.ndim(raw(x)) == 1
-    return isinstance(axes, int) or len(axes) == 1
+def _is_vector(x: Any, axes: tuple[int, ...] | None) -> bool:
+    return (np.ndim(raw(x)) if axes is None else len(axes)) == 1
 
 
 # --- matrices ------------------------------------------------------------------------------------

@@ -59,9 +59,14 @@ def _reduction(function: Any) -> Any:
 
 def _mean_raw(x: Any, *, axis: Any, keepdims: bool) -> Any:
     # NumPy's own mean takes twice as long on small arrays; integers become floats as there.
-    total: Any = np.add.reduce(x, axis=axis, keepdims=keepdims)  # type: ignore[call-overload]
+    half = x.dtype == np.float16  # its sum overflows from 65504 on, where the mean does not
+    dtype = np.float32 if half else None
+    total: Any = np.add.reduce(  # type: ignore[call-overload]
+        x, axis=axis, dtype=dtype, keepdims=keepdims
+    )
     with np.errstate(invalid="ignore", divide="ignore"):
-        return total / _count(x.shape, axis)
+        mean = total / _count(x.shape, axis)
+    return mean.astype(x.dtype) if half else mean
 
 
 def _as_floats(x: Any) -> Any:
@@ -126,7 +131,7 @@ def max(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     Raises:
         ValueError: there are no elements.
     """
-    if _is_scalar(x):
+    if _is_scalar(x) or _is_scalar(axis):
         return maximum(x, axis)
     _some("max", x, axis)
     return _max(x, axis=_axes("max", x, axis), keepdims=keepdims)
@@ -140,7 +145,7 @@ def min(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     Raises:
         ValueError: there are no elements.
     """
-    if _is_scalar(x):
+    if _is_scalar(x) or _is_scalar(axis):
         return minimum(x, axis)
     _some("min", x, axis)
     return _min(x, axis=_axes("min", x, axis), keepdims=keepdims)

@@ -5,7 +5,8 @@ Also what the engine itself needs: `identity`, `astype` and `sum_to`, the adjoin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any, cast
 
@@ -64,8 +65,13 @@ def astype(x: Any, dtype: Any) -> Any:
     """The same values in another dtype; the gradient comes back in the old one.
 
     Integers and booleans carry no gradient: the result then requires none.
+
+    Raises:
+        TypeError: a dtype of other things than real numbers and booleans.
     """
     dtype = np.dtype(dtype)
+    if dtype.kind not in "biuf":
+        raise TypeError(f"astype: tensors hold real numbers or booleans, not {dtype}")
     return (_astype if dtype.kind == "f" else _truncate)(x, dtype=dtype)
 
 
@@ -81,6 +87,11 @@ def _sum_to_raw(x: Any, shape: tuple[int, ...]) -> Any:
 def sum_to(x: Any, shape: tuple[int, ...]) -> Any:
     """Sum over the axes along which `shape` would be broadcast to the shape of `x`."""
     return _sum_to(x, shape=tuple(shape))
+
+
+def _numbers(value: Shape) -> tuple[int, ...]:
+    """One integer or several, Python's or NumPy's, as a tuple."""
+    return tuple(operator.index(n) for n in (value if isinstance(value, Iterable) else (value,)))
 
 
 def _dims(shape: tuple) -> tuple[int, ...]:
@@ -140,11 +151,13 @@ def swapaxes(x: Any, axis1: int, axis2: int) -> Any:
 def moveaxis(x: Any, source: Shape, destination: Shape) -> Any:
     """Move axes to new positions, the others staying in order."""
     ndim = np.ndim(raw(x))
-    # What numpy does to a shape of axis numbers says which permutation it is.
-    moved = np.moveaxis(np.empty([1] * ndim), source, destination)
-    del moved
-    sources = [s % ndim for s in ([source] if isinstance(source, int) else source)]
-    targets = [d % ndim for d in ([destination] if isinstance(destination, int) else destination)]
+    sources = [_normal_axis("moveaxis", a, ndim) for a in _numbers(source)]
+    targets = [_normal_axis("moveaxis", a, ndim) for a in _numbers(destination)]
+    if not len(sources) == len(set(sources)) == len(targets) == len(set(targets)):
+        raise ValueError(
+            f"moveaxis: source {source} and destination {destination} must name as many axes, "
+            "each once"
+        )
     axes = [i for i in range(ndim) if i not in sources]
     for target, origin in sorted(zip(targets, sources, strict=True)):
         axes.insert(target, origin)
@@ -160,8 +173,7 @@ def squeeze(x: Any, axis: Shape | None = None) -> Any:
     shape = np.shape(raw(x))
     if axis is None:
         return reshape(x, tuple(n for n in shape if n != 1))
-    names = [axis] if isinstance(axis, (int, np.integer)) else axis
-    axes = {_normal_axis("squeeze", a, len(shape)) for a in names}
+    axes = {_normal_axis("squeeze", a, len(shape)) for a in _numbers(axis)}
     for a in axes:
         if shape[a] != 1:
             raise ValueError(f"squeeze: axis {a} of shape {shape} has size {shape[a]}, not 1")
@@ -170,7 +182,7 @@ def squeeze(x: Any, axis: Shape | None = None) -> Any:
 
 def expand_dims(x: Any, axis: Shape) -> Any:
     """Insert axes of size 1 at these positions of the result."""
-    axes = [axis] if isinstance(axis, int) else list(axis)
+    axes = _numbers(axis)
     ndim = np.ndim(raw(x)) + len(axes)
     places = {a % ndim for a in axes}
     if len(places) != len(axes) or any(not -ndim <= a < ndim for a in axes):
@@ -185,20 +197,20 @@ def broadcast_to(x: Any, shape: Shape) -> Any:
     Raises:
         ValueError: the shapes do not broadcast.
     """
-    return _broadcast_to(x, shape=(shape,) if isinstance(shape, int) else tuple(shape))
+    return _broadcast_to(x, shape=_numbers(shape))
 
 
 def flip(x: Any, axis: Shape | None = None) -> Any:
     """Reverse the order along an axis, several, or all."""
-    return _flip(x, axis=axis if axis is None or isinstance(axis, int) else tuple(axis))
+    return _flip(x, axis=None if axis is None else _numbers(axis))
 
 
 def roll(x: Any, shift: Shape, axis: Shape | None = None) -> Any:
     """Shift elements along an axis; what falls off one end comes in at the other."""
-    shifts = (shift,) if isinstance(shift, int) else tuple(shift)
+    shifts = _numbers(shift)
     if axis is None:
         return reshape(_roll(ravel(x), shift=shifts, axis=(0,)), np.shape(raw(x)))
-    axes = (axis,) if isinstance(axis, int) else tuple(axis)
+    axes = _numbers(axis)
     if len(shifts) == 1:
         shifts *= len(axes)
     return _roll(x, shift=shifts, axis=axes)
@@ -279,7 +291,14 @@ def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: float =
         constant_values: the value of mode "constant".
     """
     shape = np.shape(raw(x))
-    widths = tuple((int(b), int(a)) for b, a in np.broadcast_to(pad_width, (len(shape), 2)))
+    try:
+        pairs = np.broadcast_to(pad_width, (len(shape), 2))
+    except ValueError:
+        raise ValueError(
+            f"pad: pad_width must be a number, a pair (before, after) or {len(shape)} pairs for "
+            f"shape {shape}, got {pad_width}"
+        ) from None
+    widths = tuple((int(b), int(a)) for b, a in pairs)
     if any(n < 0 for pair in widths for n in pair):
         raise ValueError(f"pad: pad_width must not be negative, got {pad_width}; cut with an index")
     if mode == "constant":
@@ -297,7 +316,7 @@ def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: float =
 
 def tile(x: Any, reps: Shape) -> Any:
     """Repeat the whole as a tile along each axis."""
-    counts = (reps,) if isinstance(reps, int) else tuple(reps)
+    counts = _numbers(reps)
     ndim = max(np.ndim(raw(x)), len(counts))
     shape = (1,) * (ndim - np.ndim(raw(x))) + np.shape(raw(x))
     counts = (1,) * (ndim - len(counts)) + counts
@@ -311,5 +330,5 @@ def repeat(x: Any, repeats: Any, axis: int | None = None) -> Any:
     """Repeat each element: all as often, or each by its own count along `axis`."""
     if axis is None:
         x, axis = ravel(x), 0
-    size = np.shape(raw(x))[axis]
+    size = np.shape(raw(x))[_normal_axis("repeat", axis, np.ndim(raw(x)))]
     return take(x, np.repeat(np.arange(size), raw(repeats)), axis)
