@@ -126,6 +126,8 @@ class Module:
                     f"{kind}.{name}: parameters and modules inside a {type(value).__name__} are "
                     "not found by parameters(); use ModuleList or Sequential, or an attribute each"
                 )
+        if isinstance(value, Module) and any(module is self for module in value.modules()):
+            raise ValueError(f"{kind}.{name}: a module cannot be a part of itself")
         held = self.__dict__.get(name)
         if value is None or held is None:
             return

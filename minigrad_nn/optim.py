@@ -70,7 +70,10 @@ class Optimizer:
         known = {id(p) for g in self.param_groups for p in g["params"]}
         for p in tensors:
             if not isinstance(p, Tensor):
-                raise TypeError(f"{self._name}: a parameter must be a tensor, got {type(p)}")
+                raise TypeError(
+                    f"{self._name}: a parameter must be a tensor, got {type(p).__name__}; of a "
+                    "module pass module.parameters()"
+                )
             if not p.is_leaf:
                 raise TypeError(
                     f"{self._name}: a parameter of shape {p.shape} was computed; only leaves can "

@@ -88,8 +88,9 @@ def linear(x: Any, w: Any, b: Any = None) -> Any:
     shape, weights = np.shape(raw(x)), np.shape(raw(w))
     if len(weights) != 2 or len(shape) < 2 or shape[-1] != weights[1]:
         raise ValueError(
-            f"linear: w must be (outputs, inputs) and x (..., inputs) with as many inputs, got x "
-            f"of shape {shape} and w of shape {weights}"
+            f"linear: w must be (outputs, inputs) and x (N, ..., inputs) with as many inputs, got "
+            f"x of shape {shape} and w of shape {weights}"
+            + ("; add the batch axis with x[None]" if len(shape) == 1 else "")
         )
     if b is None:
         return _linear(x, w)

@@ -195,3 +195,8 @@ def test_checkpoint_updates_running_statistics_once() -> None:
         np.testing.assert_array_equal(array, twice.state_dict()[name], err_msg=name)
     assert a.grad is not None and b.grad is not None
     np.testing.assert_array_equal(a.grad.numpy(), b.grad.numpy())
+
+
+def test_linear_wants_a_batch():
+    with pytest.raises(ValueError, match=r"x of shape \(3,\).*add the batch axis with x\[None\]"):
+        nn.Linear(3, 4)(mg.ones(3))

@@ -337,3 +337,22 @@ def test_apply_reaches_every_module():
     assert net.apply(lambda m: seen.append(type(m).__name__)) is net
     assert sorted(seen) == ["BatchNorm2d", "Conv2d", "Flatten", "Linear", "Net", "Sequential"]
     assert seen[-1] == "Net"
+
+
+def test_a_module_is_no_part_of_itself():
+    inner = nn.Sequential(nn.Linear(2, 2))
+    outer = nn.Sequential(inner)
+    for place in inner, outer:
+        with pytest.raises(ValueError, match="me: a module cannot be a part of itself"):
+            place.me = outer if place is inner else place
+    assert len(list(outer.parameters())) == 2
+
+
+def test_a_module_that_holds_an_op_is_copied():
+    class Layer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.act = mg.relu
+            self.linear = nn.Linear(2, 2)
+
+    assert copy.deepcopy(Layer()).act is mg.relu

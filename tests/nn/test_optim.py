@@ -163,6 +163,8 @@ def test_wrong_use_is_told():
         optim.SGD([x * 2])
     with pytest.raises(TypeError, match="must be a tensor"):
         optim.Adam([np.ones(2)])
+    with pytest.raises(TypeError, match=r"got Linear; of a module pass module.parameters\(\)"):
+        optim.SGD(nn.Sequential(nn.Linear(2, 2)), lr=0.1)
     with pytest.raises(ValueError, match=r"unknown setting\(s\) rate; there are lr, momentum"):
         optim.SGD([{"params": [x], "rate": 1}])
     with pytest.raises(TypeError, match='mapping with "params"'):
