@@ -28,7 +28,7 @@ REASSOCIATE = {"reassoc", "contract", "nsz"}
 # Threads of GNU OpenMP stay awake between kernels and take the cores from whatever else computes:
 # on two busy cores that made training 10 times slower, measured.  Those of `workqueue` sleep.
 if "NUMBA_THREADING_LAYER" not in os.environ:
-    numba.config.THREADING_LAYER = "workqueue"
+    numba.config.THREADING_LAYER = "workqueue"  # type: ignore[attr-defined]  # set at run time
 
 _state: dict[str, Any] = {"lock": threading.RLock(), "forked": False}
 
