@@ -29,6 +29,7 @@ from minigrad.study.contributions import Amount, Contribution, Contributions, co
 from minigrad.study.diagnose import Diagnosis, diagnose
 from minigrad.study.diff import Diff, Divergence, diff
 from minigrad.study.explain import Derivation, DerivationStep, explain
+from minigrad.study.health import Finding, Health, health
 from minigrad.study.paths import Path, Paths, paths
 from minigrad.study.record import NOT_RECORDED, Origin, Recording, origin, recording, where
 from minigrad.study.sabotage import FAULTS, Fault, sabotage
@@ -59,6 +60,8 @@ __all__ = [
     "Diff",
     "Divergence",
     "Fault",
+    "Finding",
+    "Health",
     "Origin",
     "Override",
     "Path",
@@ -77,6 +80,7 @@ __all__ = [
     "explain",
     "gradient_reversal",
     "guided_backprop",
+    "health",
     "origin",
     "override_backward",
     "paths",
