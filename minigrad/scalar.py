@@ -22,6 +22,7 @@ from minigrad.core import (
     Op,
     Variable,
     check_fresh,
+    enable_grad,
     is_recording,
     next_seq,
     paused,
@@ -217,7 +218,8 @@ class Scalar(Variable, Node):
         if create_graph:
             seed = gradient if isinstance(gradient, Scalar) else Constant(gradient)
             gates, leaves = _collect(self)
-            walk([(self, seed)], record=True, order=gates + leaves)
+            with enable_grad():
+                walk([(self, seed)], record=True, order=gates + leaves)
         elif standing:
             gates, leaves = _collect(self)
             walk([(self, float(gradient))], order=gates + leaves)

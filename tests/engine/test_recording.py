@@ -134,6 +134,20 @@ def test_it_holds_for_its_own_thread_only():
     assert found == [True, False, True]
 
 
+def test_a_recorded_backward_pass_records_wherever_it_is_asked_for():
+    """create_graph says so explicitly, and is not silenced by no_grad around it."""
+    x, s = leaf(), mg.scalar(3.0)
+    y, z = (x**3).sum(), s**3
+    with no_grad():
+        y.backward(create_graph=True)
+        z.backward(create_graph=True)
+        (g,) = mg.gradients(y, [x], create_graph=True)
+        assert not is_recording()
+    assert x.grad.requires_grad and s.grad.requires_grad and g.requires_grad
+    np.testing.assert_array_equal(mg.gradients(x.grad.sum(), [x])[0].numpy(), 6.0 * x.numpy())
+    assert float(mg.gradients(s.grad, [s])[0]) == 18.0
+
+
 # --- generators ----------------------------------------------------------------------------------
 
 
@@ -297,7 +311,5 @@ def test_requires_grad_is_set_on_leaves_of_floats():
     x.requires_grad_(False)
     assert not (x * x).requires_grad
     y.sum().backward()  # the older graph still ends at the leaf that there was
-    with pytest.raises(
-        TypeError, match="only tensors of floats can require a gradient"
-    ):
+    with pytest.raises(TypeError, match="only tensors of floats can require a gradient"):
         mg.tensor(np.arange(3), requires_grad=True)
