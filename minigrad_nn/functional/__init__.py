@@ -34,8 +34,9 @@ from minigrad_nn.functional.conv_more import (
     separable_conv2d,
     separable_conv3d,
 )
-from minigrad_nn.functional.dropout import dropout
+from minigrad_nn.functional.dropout import dropout, dropout1d, dropout2d, dropout3d
 from minigrad_nn.functional.linear import linear
+from minigrad_nn.functional.lookup import embedding
 from minigrad_nn.functional.loss import cross_entropy, mse_loss, nll_loss
 from minigrad_nn.functional.nonlinear import (
     elu,
@@ -49,6 +50,14 @@ from minigrad_nn.functional.nonlinear import (
     softplus,
 )
 from minigrad_nn.functional.norm import batch_norm
+from minigrad_nn.functional.norm_more import (
+    divisive_norm,
+    group_norm,
+    instance_norm,
+    layer_norm,
+    local_response_norm,
+    subtractive_norm,
+)
 from minigrad_nn.functional.padding import pad
 from minigrad_nn.functional.pool import (
     avg_pool1d,
@@ -61,6 +70,7 @@ from minigrad_nn.functional.pool import (
     sum_pool2d,
     sum_pool3d,
 )
+from minigrad_nn.functional.resize import interpolate
 
 __all__ = [
     "adaptive_avg_pool1d",
@@ -86,14 +96,24 @@ __all__ = [
     "depthwise_conv1d",
     "depthwise_conv2d",
     "depthwise_conv3d",
+    "divisive_norm",
     "dropout",
+    "dropout1d",
+    "dropout2d",
+    "dropout3d",
     "elu",
+    "embedding",
     "erf",
     "gelu",
     "global_avg_pool",
+    "group_norm",
     "hardswish",
+    "instance_norm",
+    "interpolate",
+    "layer_norm",
     "leaky_relu",
     "linear",
+    "local_response_norm",
     "log_softmax",
     "max_pool1d",
     "max_pool2d",
@@ -115,6 +135,7 @@ __all__ = [
     "silu",
     "softmax",
     "softplus",
+    "subtractive_norm",
     "sum_pool1d",
     "sum_pool2d",
     "sum_pool3d",

@@ -31,8 +31,9 @@ from minigrad_nn.layers.conv_more import (
     SeparableConv2d,
     SeparableConv3d,
 )
-from minigrad_nn.layers.dropout import Dropout
+from minigrad_nn.layers.dropout import Dropout, Dropout1d, Dropout2d, Dropout3d
 from minigrad_nn.layers.linear import Flatten, Identity, Linear
+from minigrad_nn.layers.lookup import Embedding, ModuleDict, Upsample
 from minigrad_nn.layers.nonlinear import (
     ELU,
     GELU,
@@ -46,6 +47,17 @@ from minigrad_nn.layers.nonlinear import (
     Swish,
 )
 from minigrad_nn.layers.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from minigrad_nn.layers.norm_more import (
+    ContrastNorm2d,
+    DivisiveNorm2d,
+    GroupNorm,
+    InstanceNorm1d,
+    InstanceNorm2d,
+    InstanceNorm3d,
+    LayerNorm,
+    LocalResponseNorm,
+    SubtractiveNorm2d,
+)
 from minigrad_nn.layers.pool import (
     AvgPool1d,
     AvgPool2d,
@@ -73,6 +85,7 @@ __all__ = [
     "BatchNorm1d",
     "BatchNorm2d",
     "BatchNorm3d",
+    "ContrastNorm2d",
     "Conv1d",
     "Conv2d",
     "Conv3d",
@@ -82,13 +95,24 @@ __all__ = [
     "DepthwiseConv1d",
     "DepthwiseConv2d",
     "DepthwiseConv3d",
+    "DivisiveNorm2d",
     "Dropout",
+    "Dropout1d",
+    "Dropout2d",
+    "Dropout3d",
+    "Embedding",
     "Flatten",
     "GlobalAvgPool",
+    "GroupNorm",
     "Hardswish",
     "Identity",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
+    "InstanceNorm3d",
+    "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "LocalResponseNorm",
     "LogSoftmax",
     "MaxPool1d",
     "MaxPool2d",
@@ -96,6 +120,7 @@ __all__ = [
     "MaxUnpool1d",
     "MaxUnpool2d",
     "MaxUnpool3d",
+    "ModuleDict",
     "PReLU",
     "PointwiseConv1d",
     "PointwiseConv2d",
@@ -109,9 +134,11 @@ __all__ = [
     "Sigmoid",
     "Softmax",
     "Softplus",
+    "SubtractiveNorm2d",
     "SumPool1d",
     "SumPool2d",
     "SumPool3d",
     "Swish",
     "Tanh",
+    "Upsample",
 ]

@@ -8,9 +8,11 @@ import numpy as np
 
 import minigrad as mg
 from minigrad_nn import functional as F
+from minigrad_nn.functional import lookup
 
 rng = np.random.default_rng(11)
 TARGETS = np.array([2, 0, 1])
+NUMBERS = np.array([[1, 0, 1, 4], [1, 4, 2, 1]])
 
 
 def drawn(*shape):
@@ -55,6 +57,8 @@ OPS = {
             drawn(2),
         )
     ],
+    "read_rows": [(lambda w: lookup.read_rows(w, NUMBERS) ** 2, drawn(5, 3))],
+    "add_rows": [(lambda h: lookup.add_rows(h, NUMBERS, rows=5) ** 2, drawn(2, 4, 3))],
 }
 
 UNPOOLED = np.array([[[0, 5, 5, 3]]])  # the place 5 twice: the last one counts
@@ -64,7 +68,66 @@ def padded(mode, *pads):
     return [(lambda x, p=p: F.pad(x, p, mode) ** 2, drawn(2, 3, 4)) for p in pads]
 
 
+WINDOW = np.array([[1.0, 2.0, 1.0], [0.5, 4.0, 1.0]])
+
+
+def dropped(f, *shape):
+    return [(lambda x: f(x, 0.4, generator=mg.random.Generator(5)) ** 2, drawn(*shape))]
+
+
+def running():
+    return mg.tensor(np.array([0.5, -1.0])), mg.tensor(np.array([0.5, 2.0]))
+
+
 FUNCTIONS = {
+    "layer_norm": [
+        (lambda x, w, b: F.layer_norm(x, (2, 2), w, b), drawn(3, 2, 2), drawn(2, 2), drawn(2, 2)),
+        (lambda x: F.layer_norm(x, 4), drawn(2, 4)),
+    ],
+    "group_norm": [
+        (lambda x, w, b: F.group_norm(x, 2, w, b), drawn(2, 4, 3), drawn(4), drawn(4)),
+        (lambda x: F.group_norm(x, 1), drawn(2, 4)),
+    ],
+    "instance_norm": [
+        (
+            lambda x, w, b: F.instance_norm(x, None, None, w, b),
+            drawn(2, 2, 2, 2),
+            drawn(2),
+            drawn(2),
+        ),
+        (
+            lambda x: F.instance_norm(x, *running(), use_input_stats=False) ** 2,
+            drawn(2, 2, 3),
+        ),
+    ],
+    "local_response_norm": [
+        (lambda x, n=n: F.local_response_norm(x, n, 0.5, 0.75, 2.0), drawn(1, 5, 2))
+        for n in (1, 2, 3)
+    ],
+    "subtractive_norm": [(lambda x: F.subtractive_norm(x, WINDOW) ** 2, drawn(1, 2, 3, 3))],
+    "divisive_norm": [(lambda x: F.divisive_norm(x, WINDOW), drawn(1, 2, 3, 3))],
+    "dropout1d": dropped(F.dropout1d, 2, 3, 2),
+    "dropout2d": dropped(F.dropout2d, 2, 3, 1, 2),
+    "dropout3d": dropped(F.dropout3d, 2, 3, 1, 2, 1),
+    "embedding": [
+        (lambda w: F.embedding(NUMBERS, w) ** 2, drawn(5, 3)),
+    ],
+    "interpolate": [
+        (lambda x, m=m, o=o: F.interpolate(x, o, mode=m) ** 2, drawn(1, 2, *size))
+        for m, o, size in (
+            ("nearest", (6,), (3,)),
+            ("nearest", (3, 5), (4, 2)),
+            ("linear", (5,), (3,)),
+            ("bilinear", (4, 2), (3, 3)),
+            ("trilinear", (3, 1, 4), (2, 2, 2)),
+        )
+    ]
+    + [
+        (
+            lambda x: F.interpolate(x, scale_factor=1.7, mode="bilinear", align_corners=True),
+            drawn(1, 1, 3, 2),
+        )
+    ],
     **{
         f"adaptive_avg_pool{n}d": [
             (lambda x, f=f, o=o: f(x, o) ** 2, drawn(1, 2, *size)) for o in (out, 1)
