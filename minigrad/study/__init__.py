@@ -25,6 +25,7 @@ asks, and cost nothing while nobody does; `minigrad.observing` is where they sta
 """
 
 from minigrad.study.anomaly import Anomaly, AnomalyError, anomalies
+from minigrad.study.bench import KernelCheck, KernelReport, KernelTiming, bench_kernel
 from minigrad.study.contributions import Amount, Contribution, Contributions, contributions
 from minigrad.study.diagnose import Diagnosis, diagnose
 from minigrad.study.diff import Diff, Divergence, diff
@@ -62,6 +63,9 @@ __all__ = [
     "Fault",
     "Finding",
     "Health",
+    "KernelCheck",
+    "KernelReport",
+    "KernelTiming",
     "Origin",
     "Override",
     "Path",
@@ -73,6 +77,7 @@ __all__ = [
     "TraceNode",
     "Zoom",
     "anomalies",
+    "bench_kernel",
     "contributions",
     "deconvnet",
     "diagnose",

@@ -104,5 +104,5 @@ def plot_history(rows: Sequence[Mapping[str, Any]], axes: Any = None) -> Any:
     axes[1].axhline(1e-3, color="#6b6b6b", linewidth=1, linestyle=(0, (2, 4)))
     if len(names) <= SHOWN:
         figure = figure or axes[0].figure
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right", fontsize=8)
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
     return figure or axes[0].figure
