@@ -112,6 +112,39 @@ class enable_grad(_Recording):
     _paused = False
 
 
+_differentiated: set[int] = set()
+"""Identifiers of the threads that run a function for `grad` or one of its relatives now."""
+
+
+@contextmanager
+def differentiation() -> Iterator[None]:
+    """Mark what runs inside as a function to be differentiated."""
+    ident = get_ident()
+    outermost = ident not in _differentiated
+    _differentiated.add(ident)
+    try:
+        yield
+    finally:
+        if outermost:
+            _differentiated.discard(ident)
+
+
+def refuse_number(variable: Any) -> None:
+    """Tell that a variable is made a number inside a function that is being differentiated.
+
+    `math.exp(x)` does so, and the gradient would be 0 without a word.
+
+    Raises:
+        TypeError: just then.
+    """
+    if _differentiated and get_ident() in _differentiated and variable.requires_grad:
+        raise TypeError(
+            "a variable that is differentiated by would become a plain number here, without a "
+            "gradient: use minigrad's functions instead of those of math, or take .item() if the "
+            "number is to be a constant"
+        )
+
+
 recomputing: set[int] = set()
 """Identifiers of the threads that compute something for the second time now."""
 

@@ -30,6 +30,7 @@ from minigrad.core import (
 )
 from minigrad.observing import recorded, standing
 from minigrad.ops import elementwise as ops
+from minigrad.recording import refuse_number
 
 __all__ = ["Constant", "Edge", "Scalar", "scalar"]
 
@@ -287,7 +288,7 @@ class Scalar(Variable, Node):
         """
         if self.op is None:
             return []
-        gate_gradient = None if self.grad is None else float(self.grad)
+        gate_gradient = None if self.grad is None else float(_number(self.grad))
         local = self.pull(1.0, self.needs, False)
         flows = (
             [None] * len(local)
@@ -307,10 +308,11 @@ class Scalar(Variable, Node):
         if self.name is not None:
             parts.append(f"name={self.name!r}")
         if self.grad is not None:
-            parts.append(f"grad={float(self.grad)!r}")
+            parts.append(f"grad={float(_number(self.grad))!r}")
         return f"scalar({', '.join(parts)})"
 
     def __float__(self) -> float:
+        refuse_number(self)
         return self._data
 
     def __bool__(self) -> bool:

@@ -29,6 +29,7 @@ from minigrad.nodes import Leaf, MultipleNode, OutputNode, TensorNode
 from minigrad.operators import Operators, explained
 from minigrad.ops import index as indexing
 from minigrad.ops import shape as shaping
+from minigrad.recording import refuse_number
 
 __all__ = ["Tensor", "tensor"]
 
@@ -433,9 +434,11 @@ class Tensor(Operators, Variable):
         return bool(self._data.item())
 
     def __float__(self) -> float:
+        refuse_number(self)
         return float(self.item())
 
     def __int__(self) -> int:
+        refuse_number(self)
         return int(self.item())
 
     def __index__(self) -> int:

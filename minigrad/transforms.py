@@ -28,7 +28,7 @@ from minigrad.core import (
 )
 from minigrad.nodes import Leaf, MultipleNode, OutputNode
 from minigrad.ops import shape
-from minigrad.recording import recomputation
+from minigrad.recording import differentiation, recomputation
 from minigrad.scalar import Constant, Scalar
 from minigrad.tensor import Tensor, _wrap, tensor
 
@@ -155,7 +155,8 @@ class _Trace:
             self.inputs = [arguments[i] for i in self.positions]
             # A plain number among tensors is a plain number to them too.
             self.plain = [isinstance(args[i], (int, float)) for i in self.positions]
-            self.output = f(*arguments, **kwargs)
+            with differentiation():
+                self.output = f(*arguments, **kwargs)
         if not isinstance(self.output, (Variable, float, int, np.ndarray, np.generic)):
             raise TypeError(
                 f"{name}: the function must return one tensor or scalar, but it returned a "

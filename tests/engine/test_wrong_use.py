@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import math
 import pickle
 
 import numpy as np
@@ -175,3 +176,28 @@ def test_no_grad_does_not_decorate_what_it_cannot_hold_for():
         mg.no_grad()(later)
     with pytest.raises(TypeError, match="no_grad decorates functions, got Tensor"):
         mg.no_grad(mg.ones(1))
+
+
+@pytest.mark.parametrize("transform", [mg.grad, mg.value_and_grad, mg.jacobian, mg.hessian])
+def test_a_function_of_math_is_told_instead_of_a_gradient_of_zero(transform):
+    for f, x in (
+        (math.exp, 2.0),
+        (lambda x: x * math.exp(x), 2.0),
+        (lambda x: math.exp(x.sum()), mg.ones(1)),
+        (lambda x: x.sum() * int(x.sum()), mg.ones(1)),
+    ):
+        with pytest.raises(TypeError, match="would become a plain number.*minigrad's functions"):
+            transform(f)(x)
+    assert math.exp(mg.scalar(0.0)) == 1.0  # elsewhere a number may be taken
+
+
+def test_a_constant_may_be_taken_inside_of_grad():
+    assert mg.grad(lambda x: x * math.exp(x.item()))(0.0) == 1.0
+    assert mg.grad(lambda x: x * float(x.detach()))(3.0) == 3.0
+
+    def shown(x):
+        y = x * x
+        y.backward(create_graph=True)
+        return y if f"{x} {y!r} {y.edges()} {x:.1f}" else x
+
+    assert mg.grad(shown)(3.0) == 6.0
