@@ -42,16 +42,30 @@ class Recipe:
 
 
 LENET5 = {
-    "digits": Recipe(epochs=20, batch_size=32, lr=0.003, shift=0.5),
+    "digits": Recipe(epochs=30, batch_size=32, lr=0.003, shift=0.75),
     "mnist": Recipe(epochs=10, batch_size=64, lr=0.002, shift=1.0),
 }
 """By data set; others are trained as MNIST.
 
-They were chosen without a look at a test set.  For the digits, by five folds of the training
-split: without shifts 97.8 % of the left-out samples were right, moved by up to half a pixel 98.6 to
-98.9 %, by 0.75 pixels 98.2 to 98.4 %; rotating and scaling besides, 30 epochs, or a rate of 0.002
-changed less than another seed does.  For MNIST, by the last 10,000 training samples, learning from
-the others for 8 epochs: 98.9 % without shifts, 99.1 % with.
+They were chosen without a look at a test set.  For the digits, by five stratified folds of the
+training split with three seeds (`benchmarks/digits_folds.py --split train`), mean share of the
+left-out samples that were read right:
+
+====== ====== ========
+shift  epochs right
+====== ====== ========
+0      20     98.1 %
+0.5    20     98.6 %
+0.5    30     98.7 %
+0.75   20     98.6 %
+0.75   30     99.1 %
+0.75   40     99.0 %
+1      40     98.7 %
+====== ====== ========
+
+One seed differs from another by up to 0.5 %; batches of 64 or a rate of 0.002 changed less than
+that.  For MNIST, by the last 10,000 training samples, learning from the others for 10 epochs with
+seed 0: 99.04 % without shifts, 99.15 % with.
 """
 
 EVALUATION_BATCH = 256
