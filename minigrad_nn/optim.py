@@ -389,8 +389,11 @@ def clip_grad_norm_(
 
     Raises:
         FloatingPointError: the norm is not finite, if that was asked for.
+        ValueError: a `max_norm` below 0, or a `norm_type` that is not above it.
     """
     tensors = _with_grad(parameters)
+    if not max_norm >= 0.0:
+        raise ValueError(f"clip_grad_norm_: max_norm must be at least 0, got {max_norm}")
     if norm_type <= 0:
         raise ValueError(f"clip_grad_norm_: norm_type must be above 0, got {norm_type}")
     norms = [_norm(p._grad._data, norm_type) for p in tensors if p._grad is not None]

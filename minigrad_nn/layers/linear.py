@@ -67,6 +67,9 @@ class Flatten(Module):
     def forward(self, x: Any) -> Any:
         """The same elements with fewer axes."""
         shape = x.shape
+        for dim in self.start_dim, self.end_dim:
+            if not -len(shape) <= dim < len(shape):
+                raise ValueError(f"Flatten: there is no axis {dim} in shape {shape}")
         start, stop = self.start_dim % len(shape), self.end_dim % len(shape) + 1
         if start >= stop:
             raise ValueError(

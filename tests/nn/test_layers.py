@@ -200,3 +200,9 @@ def test_checkpoint_updates_running_statistics_once() -> None:
 def test_linear_wants_a_batch():
     with pytest.raises(ValueError, match=r"x of shape \(3,\).*add the batch axis with x\[None\]"):
         nn.Linear(3, 4)(mg.ones(3))
+
+
+@pytest.mark.parametrize("dims", [(5,), (1, 4), (-3,)])
+def test_flatten_of_an_axis_that_is_not_there(dims):
+    with pytest.raises(ValueError, match="Flatten: there is no axis"):
+        nn.Flatten(*dims)(mg.ones((2, 3)))

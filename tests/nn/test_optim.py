@@ -239,3 +239,12 @@ def test_training_leaves_nothing_to_the_garbage_collector():
         assert len(gc.get_objects()) - before < 50
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("max_norm", [-1.0, float("nan")])
+def test_clipping_to_less_than_nothing_is_refused(max_norm):
+    x = mg.tensor([3.0, 4.0], requires_grad=True)
+    x.grad = mg.tensor([3.0, 4.0])
+    with pytest.raises(ValueError, match="max_norm must be at least 0"):
+        optim.clip_grad_norm_([x], max_norm)
+    assert x.grad.tolist() == [3.0, 4.0]

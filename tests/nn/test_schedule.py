@@ -5,6 +5,7 @@ import math
 import pytest
 
 import minigrad as mg
+import minigrad_nn as nn
 from minigrad_nn.optim import SGD
 from minigrad_nn.schedule import CosineAnnealingLR, ReduceLROnPlateau, StepLR
 
@@ -91,3 +92,8 @@ def test_wrong_settings_are_told():
     ):
         with pytest.raises(ValueError, match=message):
             call()
+
+
+def test_a_schedule_wants_an_optimizer():
+    with pytest.raises(TypeError, match="StepLR: needs an optimizer .* got Linear"):
+        StepLR(nn.Linear(2, 2), 3)
