@@ -38,6 +38,15 @@ from minigrad_nn.functional.dropout import dropout, dropout1d, dropout2d, dropou
 from minigrad_nn.functional.linear import linear
 from minigrad_nn.functional.lookup import embedding
 from minigrad_nn.functional.loss import cross_entropy, mse_loss, nll_loss
+from minigrad_nn.functional.loss_more import (
+    binary_cross_entropy_with_logits,
+    dice_loss,
+    focal_loss,
+    l1_loss,
+    l2_penalty,
+    sigmoid_focal_loss,
+    smooth_l1_loss,
+)
 from minigrad_nn.functional.nonlinear import (
     elu,
     erf,
@@ -83,6 +92,7 @@ __all__ = [
     "avg_pool2d",
     "avg_pool3d",
     "batch_norm",
+    "binary_cross_entropy_with_logits",
     "conv1d",
     "conv2d",
     "conv3d",
@@ -96,6 +106,7 @@ __all__ = [
     "depthwise_conv1d",
     "depthwise_conv2d",
     "depthwise_conv3d",
+    "dice_loss",
     "divisive_norm",
     "dropout",
     "dropout1d",
@@ -104,12 +115,15 @@ __all__ = [
     "elu",
     "embedding",
     "erf",
+    "focal_loss",
     "gelu",
     "global_avg_pool",
     "group_norm",
     "hardswish",
     "instance_norm",
     "interpolate",
+    "l1_loss",
+    "l2_penalty",
     "layer_norm",
     "leaky_relu",
     "linear",
@@ -132,7 +146,9 @@ __all__ = [
     "separable_conv2d",
     "separable_conv3d",
     "sigmoid",
+    "sigmoid_focal_loss",
     "silu",
+    "smooth_l1_loss",
     "softmax",
     "softplus",
     "subtractive_norm",

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.core import Op, Saved, op, raw
-from minigrad.ops.elementwise import square
+from minigrad.ops.elementwise import square, where
 from minigrad.ops.reduce import mean
 from minigrad.ops.reduce import sum as sum_over
 from minigrad_nn.functional.activation import log_softmax, log_softmax_raw, softmax_raw
@@ -108,8 +108,10 @@ _cross_entropy = Op(
 )
 
 
-def _checked(name: str, x: Any, target: Any, reduction: str) -> Any:
-    """The target classes as a raw array that is known to fit."""
+def _checked(
+    name: str, x: Any, target: Any, reduction: str, ignore_index: int | None = None
+) -> Any:
+    """The target classes as a raw array that is known to fit, but for those to be ignored."""
     values, classes = raw(x), raw(target)
     if not hasattr(classes, "dtype"):
         classes = np.asarray(classes)
@@ -133,8 +135,12 @@ def _checked(name: str, x: Any, target: Any, reduction: str) -> Any:
             f"{name}: target must have shape {wanted}, one class number for each prediction in x "
             f"of shape {values.shape}, got shape {classes.shape}"
         )
-    if classes.size and (classes.min() < 0 or classes.max() >= values.shape[1]):
-        wrong = np.argwhere((classes < 0) | (classes >= values.shape[1]))[0]
+    outside = classes.size and (classes.min() < 0 or classes.max() >= values.shape[1])
+    bad = (classes < 0) | (classes >= values.shape[1]) if outside else np.zeros(0, bool)
+    if outside and ignore_index is not None:
+        bad &= classes != ignore_index
+    if bad.any():
+        wrong = np.argwhere(bad)[0]
         at = ", ".join(map(str, wrong))
         raise ValueError(
             f"{name}: target[{at}] is {classes[tuple(wrong)]}, but x of shape {values.shape} has "
@@ -143,8 +149,42 @@ def _checked(name: str, x: Any, target: Any, reduction: str) -> Any:
     return classes
 
 
+def _weights(
+    name: str, x: Any, classes: Any, weight: Any, ignore_index: int
+) -> tuple[Any, Any, Any]:
+    """Class weights as an array or None, safe classes, and what counts, or None if all does."""
+    values = raw(x)
+    if weight is not None:
+        weight = np.asarray(raw(weight), values.dtype)
+        if weight.shape != values.shape[1:2]:
+            raise ValueError(
+                f"{name}: weight must have shape {values.shape[1:2]}, one number for each class of "
+                f"x of shape {values.shape}, got {weight.shape}"
+            )
+    counts = classes != ignore_index
+    if counts.all():
+        return weight, classes, None
+    return weight, np.where(counts, classes, 0), counts
+
+
+def _weighted(loss: Any, classes: Any, weight: Any, counts: Any, reduction: str) -> Any:
+    """The reduction in which each prediction counts by the weight of its class, or not at all."""
+    if counts is not None:
+        loss = where(counts, loss, 0.0)
+    if reduction != "mean":
+        return _reduce(loss, reduction)
+    share = np.ones(classes.shape) if weight is None else weight[classes]
+    total = float((share if counts is None else share * counts).sum())
+    return sum_over(loss) * (1.0 / total if total else float("nan"))
+
+
 def cross_entropy(
-    x: Any, target: Any, reduction: str = "mean", label_smoothing: float = 0.0
+    x: Any,
+    target: Any,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+    weight: Any = None,
+    ignore_index: int = -100,
 ) -> Any:
     """How surprised a prediction is by the truth: `-log(softmax(x)[target])`.
 
@@ -157,6 +197,8 @@ def cross_entropy(
         target: class numbers, integers of shape `(N,)` or `(N, *spatial)`.
         reduction: "mean" or "sum" over all predictions, or "none".
         label_smoothing: in [0, 1].
+        weight: `(classes,)`, how much each class counts; the mean is then by these weights.
+        ignore_index: a target that does not count, such as that of unlabelled pixels.
 
     Raises:
         ValueError: a target that is no class, wrong shapes, or an argument out of its range.
@@ -167,25 +209,51 @@ def cross_entropy(
     >>> f"{loss.item():.2f}"
     '0.03'
     """
-    classes = _checked("cross_entropy", x, target, reduction)
+    classes = _checked("cross_entropy", x, target, reduction, ignore_index)
     if not 0.0 <= label_smoothing <= 1.0:
         raise ValueError(f"cross_entropy: label_smoothing must be in [0, 1], got {label_smoothing}")
-    return _cross_entropy(x, classes, smoothing=label_smoothing, reduction=reduction)
+    weight, classes, counts = _weights("cross_entropy", x, classes, weight, ignore_index)
+    if weight is None and counts is None:
+        return _cross_entropy(x, classes, smoothing=label_smoothing, reduction=reduction)
+    log_p = log_softmax(x, 1)
+    loss = -pick(log_p, classes)
+    if weight is not None:
+        loss = loss * weight[classes]
+    if label_smoothing:
+        if weight is not None:
+            log_p = log_p * weight.reshape(-1, *[1] * (classes.ndim - 1))
+        share = label_smoothing / raw(x).shape[1]
+        loss = (1.0 - label_smoothing) * loss - share * sum_over(log_p, 1)
+    return _weighted(loss, classes, weight, counts, reduction)
 
 
-def nll_loss(x: Any, target: Any, reduction: str = "mean") -> Any:
+def nll_loss(
+    x: Any,
+    target: Any,
+    reduction: str = "mean",
+    weight: Any = None,
+    ignore_index: int = -100,
+) -> Any:
     """Negative log-likelihood: `-x[target]`, where x holds logarithms of probabilities.
 
     Args:
         x: log-probabilities, `(N, classes)` or `(N, classes, *spatial)`, as `log_softmax` gives.
         target: class numbers, integers of shape `(N,)` or `(N, *spatial)`.
         reduction: "mean" or "sum" over all predictions, or "none".
+        weight: `(classes,)`, how much each class counts; the mean is then by these weights.
+        ignore_index: a target that does not count.
 
     Raises:
         ValueError, TypeError: as `cross_entropy`.
     """
-    classes = _checked("nll_loss", x, target, reduction)
-    return _reduce(-pick(x, classes), reduction)
+    classes = _checked("nll_loss", x, target, reduction, ignore_index)
+    weight, classes, counts = _weights("nll_loss", x, classes, weight, ignore_index)
+    loss = -pick(x, classes)
+    if weight is None and counts is None:
+        return _reduce(loss, reduction)
+    if weight is not None:
+        loss = loss * weight[classes]
+    return _weighted(loss, classes, weight, counts, reduction)
 
 
 def mse_loss(x: Any, target: Any, reduction: str = "mean") -> Any:

@@ -12,6 +12,8 @@ from minigrad_nn.functional import lookup
 
 rng = np.random.default_rng(11)
 TARGETS = np.array([2, 0, 1])
+CLASSES = np.array([0.5, 2.0, 1.0, 3.0])
+PLANES = np.array([[[1, 0], [2, 2]], [[0, 0], [1, 0]]])
 NUMBERS = np.array([[1, 0, 1, 4], [1, 4, 2, 1]])
 
 
@@ -197,7 +199,45 @@ FUNCTIONS = {
         (lambda x: F.dropout(x, 0.4, generator=mg.random.Generator(5)) ** 2, drawn(2, 4)),
     ],
     "mse_loss": [(lambda a, b: F.mse_loss(a, b, "sum"), drawn(2, 3), drawn(2, 3))],
-    "nll_loss": [(lambda x: F.nll_loss(x**2, TARGETS), drawn(3, 4))],
+    "nll_loss": [
+        (lambda x: F.nll_loss(x**2, TARGETS), drawn(3, 4)),
+        (lambda x: F.nll_loss(x**2, TARGETS, "sum", CLASSES, 0), drawn(3, 4)),
+    ],
+    "cross_entropy": [
+        (
+            lambda x, s=s, w=w, i=i, r=r: F.cross_entropy(x, TARGETS, r, s, w, i),
+            drawn(3, 4),
+        )
+        for s, w, i, r in (
+            (0.0, None, 0, "mean"),
+            (0.2, CLASSES, 0, "mean"),
+            (0.1, CLASSES, -100, "none"),
+        )
+    ],
+    "l1_loss": [(F.l1_loss, apart(2, 3), apart(2, 3) + 0.05)],
+    "smooth_l1_loss": [
+        (lambda a, b: F.smooth_l1_loss(a, b, "none", 0.5), 3 * drawn(2, 4), drawn(2, 4)),
+    ],
+    "binary_cross_entropy_with_logits": [
+        (
+            lambda x, t: F.binary_cross_entropy_with_logits(x, t, None, "none"),
+            drawn(2, 3),
+            rng.uniform(0, 1, (2, 3)),
+        ),
+        (
+            lambda x: F.binary_cross_entropy_with_logits(
+                x, np.eye(3), CLASSES[:3], "mean", CLASSES[1:]
+            ),
+            drawn(3, 3),
+        ),
+    ],
+    "sigmoid_focal_loss": [
+        (lambda x: F.sigmoid_focal_loss(x, np.eye(3)), drawn(3, 3)),
+        (lambda x: F.sigmoid_focal_loss(x, np.eye(3), -1, 1.5, "sum"), drawn(3, 3)),
+    ],
+    "focal_loss": [(lambda x: F.focal_loss(x, TARGETS, 1.5), drawn(3, 4))],
+    "dice_loss": [(lambda x: F.dice_loss(x, PLANES), drawn(2, 3, 2, 2))],
+    "l2_penalty": [(lambda a, b: F.l2_penalty([a, b], 0.3, 4) ** 2, drawn(2, 3), drawn(2))],
     "gelu": [(lambda x: F.gelu(x, "tanh"), drawn(2, 4))],
 }
 
@@ -208,7 +248,6 @@ BY_OP = {
     **{f"sum_pool{n}d": "sum_pool" for n in (1, 2, 3)},
     **{f"conv{n}d": "conv" for n in (1, 2, 3)},
     "batch_norm": "batch_norm",
-    "cross_entropy": "cross_entropy",
     "linear": "linear",
     "log_softmax": "log_softmax",
     "softmax": "softmax",
