@@ -15,23 +15,27 @@ import inspect
 import types
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import count
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from threading import RLock
 from typing import Any
 
+from minigrad.errors import GraphError
 from minigrad.observing import passage, standing
+from minigrad.plans import Plan, Saved, compile_pull, make_plan, shape_of
 from minigrad.recording import enable_grad, is_recording, no_grad, paused
 
 __all__ = [
     "GraphError",
     "Node",
     "Op",
+    "Saved",
     "Variable",
     "enable_grad",
     "is_recording",
     "no_grad",
     "op",
     "paused",
+    "shape_of",
 ]
 
 next_seq = count(1).__next__
@@ -42,10 +46,6 @@ _creation_number = attrgetter("seq")
 
 last_set = 0
 """Creation number at the last time that a scalar leaf was set: any gate that is newer is fresh."""
-
-
-class GraphError(RuntimeError):
-    """A graph was asked for something that it cannot give: freed, stale, or nothing to do."""
 
 
 # --- variables and nodes -------------------------------------------------------------------------
@@ -121,16 +121,6 @@ class Node:
 
 
 # --- ops -----------------------------------------------------------------------------------------
-
-
-class Saved:
-    """What a node kept for its rules, by name: `saved.x`, `saved.y`, `saved.axis`."""
-
-    def __init__(self, **values: Any) -> None:
-        self.__dict__.update(values)
-
-    def __getattr__(self, name: str) -> Any:
-        raise AttributeError(f"this op saves no {name!r}; it saves {', '.join(self.__dict__)}")
 
 
 class Op:
@@ -238,7 +228,7 @@ class Op:
         """What to save and how to pull when just these inputs need a gradient; made once."""
         found = self._plans.get(needs)
         if found is None:
-            found = self._plans[needs] = _make_plan(self, needs)
+            found = self._plans[needs] = make_plan(self, needs)
         return found
 
     def scalar_pull(self, needs: tuple[bool, ...], record: bool) -> Callable:
@@ -248,7 +238,7 @@ class Op:
             end = "" if record else "._data"
             values = {name: f"node.inputs[{i}]{end}" for i, name in enumerate(self.inputs)}
             values["y"] = f"node{end}"
-            found = _compile_pull(self, needs, values)
+            found = compile_pull(self, needs, values)
             self._scalar_pulls[needs, record] = found
         return found
 
@@ -269,128 +259,12 @@ def execute(op: Op, args: Sequence, params: dict, out: Any = None) -> Any:
     return op.forward(*args, **params)
 
 
-class Plan:
-    """For one op and one pattern of needed gradients: what to save, and the rules as one call."""
-
-    __slots__ = ("gather", "pull", "save")
-
-    def __init__(self, save: tuple[int, ...], pull: Callable) -> None:
-        self.save = save
-        """Positions in (*inputs, *outputs) to keep."""
-        self.gather: Callable[[tuple], tuple] = _gather(save)
-        """What to keep of (*inputs, *outputs)."""
-        self.pull = pull
-        """`pull(node, g, saved) -> contributions`."""
-
-
-def _gather(save: tuple[int, ...]) -> Callable[[tuple], tuple]:
-    if len(save) > 1:
-        return itemgetter(*save)
-    return (lambda values: (values[save[0]],)) if save else (lambda values: ())
-
-
-def _no_rule(node: Node, g: Any, saved: tuple) -> Sequence:
-    raise GraphError(f"{node.op.name} was declared without rules: no gradient can pass it")
-
-
-def _make_plan(op: Op, needs: tuple[bool, ...]) -> Plan:
-    if op.variadic:
-        names = op.inputs[:-1]
-        stem = op.inputs[-1][1:]
-        inputs = (*names, *(f"{stem}{i}" for i in range(len(needs) - len(names))))
-    else:
-        inputs = op.inputs
-    slots = {name: i for i, name in enumerate((*inputs, *op.outputs))}
-
-    if op.backward is None and not op.rules:
-        return Plan((), _no_rule)
-    if op.backward is None:
-        wanted = _names_used(op, needs)
-        save = tuple(i for name, i in slots.items() if name in wanted)
-        values = {name: f"saved[{save.index(i)}]" for name, i in slots.items() if i in save}
-        for i, name in enumerate(inputs):
-            values[f"{name}_shape"] = f"shape_of(node.inputs[{i}])"
-        return Plan(save, _compile_pull(op, needs, values))
-
-    if op.like is not None:
-        save = tuple(range(len(inputs))) + tuple(
-            i for name, i in slots.items() if name in op.saves and i >= len(inputs)
-        )
-    elif op.variadic:
-        save = tuple(i for name, i in slots.items() if name.rstrip("0123456789") in op.saves)
-    else:
-        save = tuple(i for name, i in slots.items() if name in op.saves)
-    kept = [name for name, i in slots.items() if i in save]
-    shapes = {f"{name}_shape": i for i, name in enumerate(inputs)}
-    backward = op.backward
-
-    def pull(node: Node, g: Any, saved: tuple) -> Sequence:
-        values = dict(zip(kept, saved, strict=True))
-        values.update(
-            (name, shape_of(node.inputs[i])) for name, i in shapes.items() if name in op.saves
-        )
-        if op.variadic:
-            values["shapes"] = [shape_of(source) for source in node.inputs]
-        found = backward(Saved(**{**op.defaults, **node.params}, **values), g, needs)
-        if len(found) != len(needs):
-            raise GraphError(
-                f"{op.name}: its backward returned {len(found)} gradient(s) for {len(needs)} "
-                "input(s); return one for each, None where `needs` is False"
-            )
-        return found
-
-    return Plan(save, pull)
-
-
 def raw(value: Any) -> Any:
     """The plain value of a variable; anything else as it is.
 
     For the parts of a rule that are constant almost everywhere, such as which element is larger.
     """
     return value._data if isinstance(value, Variable) else value
-
-
-def shape_of(source: Any) -> tuple[int, ...]:
-    """The shape of an input: its node's, or () for a Python constant."""
-    return getattr(source, "shape", ())
-
-
-def _names_used(op: Op, needs: tuple[bool, ...]) -> set[str]:
-    used: set[str] = set()
-    for rule, need in zip(op.rules, needs, strict=True):
-        if need:
-            used.update(rule.__code__.co_varnames[1 : rule.__code__.co_argcount])
-    return used
-
-
-def _compile_pull(op: Op, needs: tuple[bool, ...], values: dict[str, str]) -> Callable:
-    """Write `pull` for a list of rules: each called with the gradient and the values it names.
-
-    The source is built from the parameter names of the rules, as `dataclasses` builds `__init__`,
-    so that a gate costs one call and no look-up of names.
-    """
-    terms = []
-    for i, (rule, need) in enumerate(zip(op.rules, needs, strict=True)):
-        if not need:
-            terms.append("None")
-            continue
-        names = rule.__code__.co_varnames[1 : rule.__code__.co_argcount]
-        # A name that is no value of the op is one of its static parameters.
-        args = [values[name] if name in values else _parameter(op, name) for name in names]
-        terms.append(f"rule{i}({', '.join(['g', *args])})")
-    head = "node, g, saved=()"
-    source = f"def pull({head}):\n    return ({', '.join(terms)},)\n"
-    scope: dict[str, Any] = {f"rule{i}": rule for i, rule in enumerate(op.rules)}
-    scope["shape_of"] = shape_of
-    scope["defaults"] = op.defaults
-    exec(compile(source, f"<rules of {op.name}>", "exec"), scope)
-    return scope["pull"]
-
-
-def _parameter(op: Op, name: str) -> str:
-    if name in op.defaults:
-        return f"node.params.get({name!r}, defaults[{name!r}])"
-    return f"node.params[{name!r}]"
 
 
 def op(

@@ -18,7 +18,13 @@ LINES_WANTED, LINES_ALLOWED = 400, 600
 
 # A room may import rooms of its own floor and of the floors below it.
 FLOORS = [
-    {"minigrad.core", "minigrad.observing", "minigrad.recording"},
+    {
+        "minigrad.core",
+        "minigrad.errors",
+        "minigrad.observing",
+        "minigrad.plans",
+        "minigrad.recording",
+    },
     {"minigrad.backend", "minigrad.convert", "minigrad.dtypes", "minigrad.random"},
     {"minigrad.ops"},
     {"minigrad.nodes", "minigrad.operators"},
