@@ -1,4 +1,4 @@
-"""Numbers that say how good predictions are: accuracy, top-k accuracy, the confusion matrix."""
+"""Numbers that say how good predictions are: accuracy, confusion, overlap of regions, precision."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ import numpy as np
 from minigrad import backend
 from minigrad.core import raw
 
-__all__ = ["accuracy", "confusion_matrix", "topk_accuracy"]
+__all__ = [
+    "accuracy",
+    "average_precision",
+    "confusion_matrix",
+    "mean_average_precision",
+    "mean_iou",
+    "region_iou",
+    "topk_accuracy",
+]
 
 
 def _arrays(name: str, scores: Any, targets: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -78,3 +86,124 @@ def confusion_matrix(scores: Any, targets: Any) -> np.ndarray:
     classes = s.shape[1]
     counts = np.bincount(t * classes + s.argmax(1), minlength=classes * classes)
     return counts.reshape(classes, classes)
+
+
+def _plain(value: Any) -> np.ndarray:
+    value = raw(value)
+    return np.asarray(backend.device_of(value).to_numpy(value))
+
+
+def region_iou(
+    predictions: Any, targets: Any, classes: int, ignore_index: int | None = None
+) -> np.ndarray:
+    """For each class, the overlap of predicted and true places: what both share, over their union.
+
+    Args:
+        predictions: class numbers of any shape, such as `scores.argmax(1)` of `(N, H, W)`.
+        targets: true class numbers of the same shape.
+        classes: how many there are.
+        ignore_index: a target whose places do not count.
+
+    Returns:
+        `(classes,)`, float64; NaN for a class that is neither there nor predicted.
+
+    Raises:
+        ValueError: shapes differ, or a number that is no class.
+        TypeError: numbers that are no integers.
+    """
+    p, t = _plain(predictions), _plain(targets)
+    if p.shape != t.shape:
+        raise ValueError(
+            f"region_iou: predictions have shape {p.shape}, but targets {t.shape}; take "
+            "scores.argmax(1) first"
+        )
+    for name, value in (("predictions", p), ("targets", t)):
+        if value.dtype.kind not in "iu":
+            raise TypeError(f"region_iou: {name} must be class numbers, not {value.dtype}")
+    counts = np.ones(t.shape, bool) if ignore_index is None else t != ignore_index
+    p, t = p[counts].astype(np.int64), t[counts].astype(np.int64)
+    for name, value in (("predictions", p), ("targets", t)):
+        if value.size and (value.min() < 0 or value.max() >= classes):
+            raise ValueError(
+                f"region_iou: {name} reach from {value.min()} to {value.max()}, but the classes "
+                f"are 0 to {classes - 1}"
+            )
+    table = np.bincount(t * classes + p, minlength=classes * classes).reshape(classes, classes)
+    both = np.diag(table).astype(np.float64)
+    union = table.sum(0) + table.sum(1) - both
+    return np.divide(both, union, out=np.full(classes, np.nan), where=union > 0)
+
+
+def mean_iou(
+    predictions: Any, targets: Any, classes: int, ignore_index: int | None = None
+) -> float:
+    """The mean of `region_iou` over the classes that are there or predicted; NaN if none is.
+
+    Everingham and others, "The Pascal visual object classes challenge", 2015.
+
+    >>> mean_iou([[0, 0, 1, 1]], [[0, 1, 1, 1]], classes=3)
+    0.5833333333333333
+    """
+    found = region_iou(predictions, targets, classes, ignore_index)
+    found = found[~np.isnan(found)]
+    return float(found.mean()) if found.size else float("nan")
+
+
+def average_precision(scores: Any, targets: Any) -> float:
+    """The area under precision over recall, as the threshold falls: `Σ (R_i - R_(i-1)) P_i`.
+
+    Equal scores pass the threshold together, so their order does not matter.
+
+    Args:
+        scores: `(N,)`, larger for what is rather a yes.
+        targets: `(N,)`, booleans, or 0 and 1.
+
+    Returns:
+        From 0 to 1; NaN if nothing is a yes.
+
+    Raises:
+        ValueError: wrong shapes, a score that is NaN, or targets other than 0 and 1.
+
+    >>> average_precision([0.9, 0.8, 0.7, 0.6], [1, 0, 1, 0])
+    0.8333333333333333
+    """
+    s, t = _plain(scores), _plain(targets)
+    if s.ndim != 1 or t.shape != s.shape:
+        raise ValueError(
+            f"average_precision: scores and targets must be (N,), got {s.shape} and {t.shape}"
+        )
+    if np.isnan(s).any():
+        raise ValueError("average_precision: a score is NaN, which has no place in an order")
+    if not np.isin(t, (0, 1)).all():
+        raise ValueError("average_precision: targets must be booleans, or 0 and 1")
+    if not t.any():
+        return float("nan")
+    order = np.argsort(-s, kind="stable")
+    s, hits = s[order], np.cumsum(t[order].astype(np.float64))
+    last = np.append(s[1:] != s[:-1], True)  # of each run of equal scores
+    hits, passed = hits[last], (np.flatnonzero(last) + 1.0)
+    recall = hits / hits[-1]
+    return float(np.sum(np.diff(recall, prepend=0.0) * (hits / passed)))
+
+
+def mean_average_precision(scores: Any, targets: Any) -> float:
+    """The mean over classes of `average_precision`; classes without a yes do not count.
+
+    Args:
+        scores: `(N, classes)`.
+        targets: `(N,)` class numbers, or `(N, classes)` of 0 and 1 where several may be true.
+
+    Raises:
+        ValueError: wrong shapes; TypeError: class numbers that are no integers.
+    """
+    s, t = _plain(scores), _plain(targets)
+    if t.ndim == 1:
+        s, t = _arrays("mean_average_precision", s, t)
+        t = t[:, None] == np.arange(s.shape[1])
+    if s.ndim != 2 or s.shape != t.shape:
+        raise ValueError(
+            "mean_average_precision: scores must be (N, classes) and targets (N,) or (N, classes), "
+            f"got shapes {s.shape} and {t.shape}"
+        )
+    found = [average_precision(s[:, i], t[:, i]) for i in range(s.shape[1]) if t[:, i].any()]
+    return float(np.mean(found)) if found else float("nan")

@@ -1,4 +1,4 @@
-"""Learning rates that change while training: in steps, along a cosine, or when nothing improves.
+"""Learning rates that change while training: in steps, on a curve, or when nothing improves.
 
 A schedule writes `lr` into an optimiser's groups; `step()` is called after each epoch.
 """
@@ -6,12 +6,22 @@ A schedule writes `lr` into an optimiser's groups; `step()` is called after each
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from minigrad_nn.optim import Optimizer
 
-__all__ = ["CosineAnnealingLR", "LRScheduler", "ReduceLROnPlateau", "StepLR"]
+__all__ = [
+    "CosineAnnealingLR",
+    "LRScheduler",
+    "LinearLR",
+    "MultiStepLR",
+    "OneCycleLR",
+    "ReduceLROnPlateau",
+    "SequentialLR",
+    "StepLR",
+]
 
 
 class LRScheduler:
@@ -126,6 +136,239 @@ class CosineAnnealingLR(LRScheduler):
             return 1.0
         least = self.eta_min / base
         return least + (1.0 - least) * (1.0 + math.cos(math.pi * epoch / self.T_max)) / 2.0
+
+
+class MultiStepLR(LRScheduler):
+    """Multiply the learning rate by `gamma` at each of some epochs.
+
+    Args:
+        optimizer: whose learning rates to change.
+        milestones: the epochs, each at least 1; one given twice counts twice.
+        gamma: the factor.
+    """
+
+    def __init__(self, optimizer: Optimizer, milestones: Sequence[int], gamma: float = 0.1) -> None:
+        if not milestones or min(milestones) < 1:
+            raise ValueError(
+                f"MultiStepLR: milestones must be epochs of at least 1, got {list(milestones)}"
+            )
+        self.milestones = sorted(milestones)
+        self.gamma = gamma
+        super().__init__(optimizer)
+
+    def factor(self, epoch: int, base: float) -> float:
+        return self.gamma ** bisect_right(self.milestones, epoch)
+
+
+class LinearLR(LRScheduler):
+    """Change the learning rate evenly from one share of it to another: a warm-up.
+
+    Large first steps on random weights do harm; so start with a share of the learning rate (Goyal
+    and others, "Accurate, large minibatch SGD", 2017).
+
+    Args:
+        optimizer: whose learning rates to change.
+        start_factor: the share at the start, in (0, 1].
+        end_factor: the share at the end and from then on, in [0, 1].
+        total_iters: how many calls of `step` it takes, at least 1.
+
+    >>> import minigrad
+    >>> from minigrad_nn.optim import SGD
+    >>> optimizer = SGD([minigrad.tensor(0.0, requires_grad=True)], lr=1.0)
+    >>> schedule = LinearLR(optimizer, start_factor=0.5, total_iters=2)
+    >>> for _ in range(3):
+    ...     print(schedule.get_last_lr()[0])
+    ...     schedule.step()
+    0.5
+    0.75
+    1.0
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        start_factor: float = 1.0 / 3.0,
+        end_factor: float = 1.0,
+        total_iters: int = 5,
+    ) -> None:
+        if not 0.0 < start_factor <= 1.0 or not 0.0 <= end_factor <= 1.0:
+            raise ValueError(
+                "LinearLR: start_factor must be in (0, 1] and end_factor in [0, 1], got "
+                f"{start_factor} and {end_factor}"
+            )
+        if total_iters < 1:
+            raise ValueError(f"LinearLR: total_iters must be at least 1, got {total_iters}")
+        self.start_factor = start_factor
+        self.end_factor = end_factor
+        self.total_iters = total_iters
+        super().__init__(optimizer)
+
+    def factor(self, epoch: int, base: float) -> float:
+        share = min(epoch / self.total_iters, 1.0)
+        return self.start_factor + (self.end_factor - self.start_factor) * share
+
+
+class SequentialLR(LRScheduler):
+    """One schedule after the other, such as a warm-up and then a cosine.
+
+    Each counts its own epochs from where it takes over, and starts from the learning rates that
+    the first one found.
+
+    Args:
+        optimizer: whose learning rates to change.
+        schedulers: of the same optimiser, in order.
+        milestones: the epochs at which the second, third, ... takes over.
+
+    Raises:
+        ValueError: not one milestone fewer than schedulers, or one of another optimiser.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        schedulers: Sequence[LRScheduler],
+        milestones: Sequence[int],
+    ) -> None:
+        if len(milestones) != len(schedulers) - 1 or list(milestones) != sorted(set(milestones)):
+            raise ValueError(
+                f"SequentialLR: {len(schedulers)} schedulers need {len(schedulers) - 1} milestones "
+                f"in rising order, got {list(milestones)}"
+            )
+        if any(part.optimizer is not optimizer for part in schedulers):
+            raise ValueError("SequentialLR: all schedulers must be those of this optimizer")
+        if any(isinstance(part, OneCycleLR) for part in schedulers):
+            raise ValueError("SequentialLR: OneCycleLR has a warm-up of its own; use it alone")
+        self.milestones = list(milestones)
+        # The first one was made when the optimiser still had its own learning rates.
+        bases = schedulers[0].base_lrs
+        for group, base in zip(optimizer.param_groups, bases, strict=True):
+            group["lr"] = base
+        self._parts = list(schedulers)
+        super().__init__(optimizer)
+
+    def factor(self, epoch: int, base: float) -> float:
+        part = bisect_right(self.milestones, epoch)
+        start = self.milestones[part - 1] if part else 0
+        return self._parts[part].factor(epoch - start, base)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything but the optimiser, as plain data; the parts follow from the epoch."""
+        return {key: value for key, value in super().state_dict().items() if key != "_parts"}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict({**state, "_parts": self._parts})
+
+
+class OneCycleLR(LRScheduler):
+    """Up to a large learning rate and down to almost none, while momentum goes the other way.
+
+    Called after each batch.  Smith and Topin, "Super-convergence", 2018.
+
+    Args:
+        optimizer: whose learning rates to change; its own are replaced.
+        max_lr: the largest; one number, or one a group.
+        total_steps: how many calls of `step` the cycle takes; or give the next two.
+        epochs, steps_per_epoch: whose product it is.
+        pct_start: the share of the cycle that goes up.
+        anneal_strategy: "cos" or "linear".
+        cycle_momentum: whether momentum (the first of Adam's betas) goes down and up.
+        base_momentum, max_momentum: where it goes down to, and comes from.
+        div_factor: the first learning rate is `max_lr / div_factor`.
+        final_div_factor: the last one is the first `/ final_div_factor`.
+        three_phase: go down as slowly as up, and only then to the last one.
+
+    Raises:
+        ValueError: an argument out of its range, or more steps than the cycle has.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        max_lr: float | Sequence[float],
+        total_steps: int | None = None,
+        epochs: int | None = None,
+        steps_per_epoch: int | None = None,
+        pct_start: float = 0.3,
+        anneal_strategy: str = "cos",
+        cycle_momentum: bool = True,
+        base_momentum: float = 0.85,
+        max_momentum: float = 0.95,
+        div_factor: float = 25.0,
+        final_div_factor: float = 1e4,
+        three_phase: bool = False,
+    ) -> None:
+        if total_steps is None:
+            if epochs is None or steps_per_epoch is None:
+                raise ValueError("OneCycleLR: give total_steps, or epochs and steps_per_epoch")
+            total_steps = epochs * steps_per_epoch
+        if total_steps < 2:
+            raise ValueError(f"OneCycleLR: total_steps must be at least 2, got {total_steps}")
+        if not 0.0 <= pct_start <= 1.0:
+            raise ValueError(f"OneCycleLR: pct_start must be in [0, 1], got {pct_start}")
+        if anneal_strategy not in ("cos", "linear"):
+            raise ValueError(
+                f'OneCycleLR: anneal_strategy must be "cos" or "linear", got {anneal_strategy!r}'
+            )
+        groups = optimizer.param_groups
+        peaks = list(max_lr) if isinstance(max_lr, Sequence) else [max_lr] * len(groups)
+        if len(peaks) != len(groups):
+            raise ValueError(f"OneCycleLR: max_lr must have {len(groups)} numbers, got {max_lr}")
+        if cycle_momentum and not all({"momentum", "betas"} & group.keys() for group in groups):
+            raise ValueError(
+                "OneCycleLR: this optimiser has neither momentum nor betas; give "
+                "cycle_momentum=False"
+            )
+        self.total_steps = total_steps
+        self.anneal_strategy = anneal_strategy
+        self.cycle_momentum = cycle_momentum
+        self.max_lrs = peaks
+        up = float(pct_start * total_steps) - 1.0
+        # Where each phase ends, and the learning rates (as shares of the peak) between which it
+        # goes; momentum goes between the same two ends, the other way.
+        first, last = 1.0 / div_factor, 1.0 / (div_factor * final_div_factor)
+        high, low = max_momentum, base_momentum
+        if three_phase:
+            self.phases = [
+                [up, first, 1.0, high, low],
+                [2.0 * up, 1.0, first, low, high],
+                [total_steps - 1.0, first, last, high, high],
+            ]
+        else:
+            self.phases = [[up, first, 1.0, high, low], [total_steps - 1.0, 1.0, last, low, high]]
+        super().__init__(optimizer)
+
+    def _between(self, start: float, end: float, share: float) -> float:
+        if self.anneal_strategy == "linear":
+            return (end - start) * share + start
+        return end + (start - end) / 2.0 * (1.0 + math.cos(math.pi * share))
+
+    def _at(self, step: int) -> tuple[float, float]:
+        """The share of the peak, and the momentum, after so many steps."""
+        if step > self.total_steps:
+            raise ValueError(
+                f"OneCycleLR: step was called {step} times, but the cycle has {self.total_steps}"
+            )
+        begin = 0.0
+        for end, rate0, rate1, momentum0, momentum1 in self.phases:
+            if step <= end or end == self.phases[-1][0]:
+                share = (step - begin) / (end - begin) if end != begin else 1.0
+                return self._between(rate0, rate1, share), self._between(
+                    momentum0, momentum1, share
+                )
+            begin = end
+        raise AssertionError("the last phase has an end")
+
+    def factor(self, epoch: int, base: float) -> float:
+        return self._at(epoch)[0]
+
+    def _write(self) -> None:
+        share, momentum = self._at(self.last_epoch)
+        for group, peak in zip(self.optimizer.param_groups, self.max_lrs, strict=True):
+            group["lr"] = peak * share
+            if self.cycle_momentum and "betas" in group:
+                group["betas"] = (momentum, *group["betas"][1:])
+            elif self.cycle_momentum:
+                group["momentum"] = momentum
 
 
 class ReduceLROnPlateau:
