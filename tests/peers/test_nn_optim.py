@@ -1,4 +1,4 @@
-"""Optimisers, schedules and clipping against PyTorch, over 20 steps."""
+"""Optimisers, schedules, averages and clipping against PyTorch, over 50 steps."""
 
 import math
 
@@ -20,6 +20,12 @@ SETTINGS = [
     ("Adam", dict(lr=0.05, betas=(0.8, 0.9), eps=1e-4, weight_decay=0.1)),
     ("AdamW", dict(lr=0.05)),
     ("AdamW", dict(lr=0.05, betas=(0.5, 0.99), weight_decay=0.3)),
+    ("RMSprop", dict()),
+    ("RMSprop", dict(lr=0.02, alpha=0.9, eps=1e-3, weight_decay=0.1)),
+    ("RMSprop", dict(lr=0.02, momentum=0.8)),
+    ("RMSprop", dict(lr=0.02, momentum=0.5, centered=True, weight_decay=0.1)),
+    ("Adagrad", dict()),
+    ("Adagrad", dict(lr=0.1, lr_decay=0.1, weight_decay=0.1, initial_accumulator_value=0.5)),
 ]
 
 
@@ -58,7 +64,7 @@ class Pair:
 @pytest.mark.parametrize("name, settings", SETTINGS)
 def test_optimisers(name, settings):
     pair = Pair(name, settings)
-    for _ in range(20):
+    for _ in range(50):
         pair.step()
         pair.compare()
 
@@ -73,7 +79,7 @@ def test_optimisers_in_float32(name, settings):
 
 
 def test_the_state_of_an_optimiser_is_pytorchs():
-    for name, settings in (SETTINGS[2], SETTINGS[6]):
+    for name, settings in (SETTINGS[2], SETTINGS[6], SETTINGS[13], SETTINGS[15]):
         pair = Pair(name, settings)
         pair.step()
         ours, theirs = (o.state_dict() for o in pair.optimizers)
@@ -93,20 +99,39 @@ def test_the_state_of_an_optimiser_is_pytorchs():
         lambda m, o: m.StepLR(o, 3, 0.5),
         lambda m, o: m.CosineAnnealingLR(o, 8, 0.01),
         lambda m, o: m.CosineAnnealingLR(o, 30),
+        lambda m, o: m.MultiStepLR(o, [30, 4, 4, 11], 0.5),
+        lambda m, o: m.LinearLR(o),
+        lambda m, o: m.LinearLR(o, 0.1, 0.7, 13),
+        lambda m, o: m.SequentialLR(
+            o, [m.LinearLR(o, 0.1, 1.0, 4), m.CosineAnnealingLR(o, 20), m.StepLR(o, 3)], [4, 24]
+        ),
+        lambda m, o: m.OneCycleLR(o, 0.3, 50),
+        lambda m, o: m.OneCycleLR(
+            o, 0.3, epochs=5, steps_per_epoch=11, pct_start=0.4, anneal_strategy="linear"
+        ),
+        lambda m, o: m.OneCycleLR(o, 0.2, 50, three_phase=True, div_factor=5, max_momentum=0.9),
+        lambda m, o: m.OneCycleLR(o, [0.2], 50, cycle_momentum=False, pct_start=0.0),
     ],
 )
-def test_schedules(make):
-    pair = Pair("SGD", dict(lr=0.1, momentum=0.9))
+@pytest.mark.parametrize(
+    "name, settings", [("SGD", dict(lr=0.1, momentum=0.9)), ("Adam", dict(lr=0.1))]
+)
+@pytest.mark.filterwarnings("ignore:The epoch parameter:UserWarning")
+def test_schedules(make, name, settings):
+    pair = Pair(name, settings)
     schedules = (
         make(schedule, pair.optimizers[0]),
         make(torch.optim.lr_scheduler, pair.optimizers[1]),
     )
-    for _ in range(20):
+    for _ in range(49):
         pair.step()
         for s in schedules:
             s.step()
         assert schedules[0].get_last_lr() == pytest.approx(schedules[1].get_last_lr(), abs=1e-12)
-    pair.compare()
+        for key in ("momentum", "betas"):
+            groups = [o.param_groups[0].get(key) for o in pair.optimizers]
+            assert groups[0] == pytest.approx(groups[1])
+    pair.compare(1e-9)
 
 
 @pytest.mark.parametrize(
@@ -151,3 +176,21 @@ def test_clipping_by_value():
     torch.nn.utils.clip_grad_value_(pair.theirs, 0.3)
     for a, b in zip(pair.ours, pair.theirs, strict=True):
         np.testing.assert_array_equal(a.grad.data, b.grad.numpy())
+
+
+@pytest.mark.parametrize("decay", [0.9, 0.5])
+def test_averages_of_weights(decay):
+    pair = Pair("SGD", dict(lr=0.1, momentum=0.9))
+    model = torch.nn.ParameterList(pair.theirs)
+    average = torch.optim.swa_utils.AveragedModel(
+        model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(decay)
+    )
+    pair.theirs = list(model)
+    pair.optimizers = (pair.optimizers[0], torch.optim.SGD(pair.theirs, 0.1, momentum=0.9))
+    ours = optim.ExponentialMovingAverage(pair.ours, decay)
+    for _ in range(50):
+        pair.step()
+        ours.update()
+        average.update_parameters(model)
+        for a, b in zip(ours.averages(), average.module, strict=True):
+            np.testing.assert_allclose(a.data, b.detach().numpy(), rtol=1e-10)
