@@ -279,7 +279,8 @@ class _Reader:
         common: dict[str, Any] = {
             "id": self.ids[node],
             "name": node.name,
-            "is_root": node in self.start,
+            # Not `in`: scalars of equal value are equal.
+            "is_root": any(node is root for root in self.start),
             "changed": node in self.changed,
             "hidden_inputs": sum(source not in self.chosen for source in _sources(node)),
             "hidden_consumers": sum(user not in self.chosen for user in self.users.get(node, ())),

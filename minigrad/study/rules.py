@@ -93,6 +93,16 @@ class _Fill(ast.NodeTransformer):
             return node
         return ast.Name(self.words(self.values[node.id]))
 
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        self.generic_visit(node)
+        node.left, node.right = _signed(node.left), _signed(node.right)
+        return node
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
+        self.generic_visit(node)
+        node.operand = _signed(node.operand)
+        return node
+
     def words(self, value: Any) -> str:
         value = getattr(value, "_data", value)
         if isinstance(value, (list, tuple)) and any(isinstance(v, np.ndarray) for v in value):
@@ -100,13 +110,19 @@ class _Fill(ast.NodeTransformer):
         if isinstance(value, bool) or value is None:
             return str(value)
         if isinstance(value, (int, float)) or (np.shape(value) == () and _is_number(value)):
-            text = format_number(float(value), self.digits)
-            return f"({text})" if text.startswith("-") else text
+            return format_number(float(value), self.digits)
         shape = getattr(value, "shape", None)
         if shape is not None and not isinstance(value, type):
             return "⟨" + "×".join(map(str, shape)) + "⟩"
         text = str(value)
         return text if len(text) <= 24 else "…"
+
+
+def _signed(node: ast.expr) -> ast.expr:
+    """A negative number among signs stands in brackets."""
+    if isinstance(node, ast.Name) and node.id.startswith("-"):
+        return ast.Name(f"({node.id})")
+    return node
 
 
 def _is_number(value: Any) -> bool:

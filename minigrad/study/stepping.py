@@ -62,6 +62,10 @@ class Step:
     _before: dict[Node, Any] = field(default_factory=dict)
     _after: dict[Node, Any] = field(default_factory=dict)
 
+    def completes(self, node: Node) -> bool:
+        """Whether a node has received everything with this step."""
+        return any(other is node for other in self.complete)  # Scalars are equal by value
+
     @property
     def finite(self) -> bool:
         """Whether all numbers of this step are finite."""
@@ -245,7 +249,7 @@ class Stepping:
     def complete(self, x: Any) -> bool:
         """Whether a node has received everything that it will receive."""
         node = node_of(x, "complete")
-        return node is self.root or any(node in step.complete for step in self.steps)
+        return node is self.root or any(step.completes(node) for step in self.steps)
 
     def known(self) -> dict[Node, Any]:
         """All gradients up to here, raw, complete or not, by node."""

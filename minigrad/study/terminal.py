@@ -76,7 +76,7 @@ def markup(s: Any) -> str:
         received = _quoted(amount_words(step.gate_gradient))
         lines.append(f"  gate gradient of {s.names[step.gate]}: [red]{received}[/]")
         for flow, total in zip(step.contributions, step.totals, strict=True):
-            lines.append("  " + _flow(s, flow, total, flow.source in step.complete))
+            lines.append("  " + _flow(s, flow, total, step.completes(flow.source)))
     following = s.next
     if following is None:
         lines.append("[bold]the end[/]: all gradients are complete")

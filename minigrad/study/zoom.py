@@ -425,13 +425,17 @@ class _Values:
     def __init__(self, y: Tensor) -> None:
         self._found: dict[Any, Any] = {y.node: y._data}
         self._kept: dict[Node, Any] = {}
+        self._used: dict[Node, int] = {}  # the number of the first gate that used it
         stack: list[Any] = [y.node]
         seen = set(stack)
         while stack:
             node = stack.pop()
             self._remember(node)
             for source in node.inputs:
-                if isinstance(source, Node) and source not in seen:
+                if not isinstance(source, Node):
+                    continue
+                self._used[source] = min(node.seq, self._used.get(source, node.seq))
+                if source not in seen:
                     seen.add(source)
                     stack.append(source)
 
@@ -478,7 +482,7 @@ class _Values:
             return self._kept[node]
         owner = node.owner() if node.owner is not None else None
         if owner is not None:
-            writer = backend.writer_since(owner._data, node.seq)
+            writer = backend.writer_since(owner._data, self._used[node])
             if node.op is None and writer is not None:
                 raise GraphError(
                     f"zoom: {label(node)} was changed in place by {writer} since; compute the "

@@ -117,6 +117,24 @@ def test_contributions_and_totals_of_a_value_that_is_used_twice():
     assert step.totals == [3.0, 6.0] and step.complete == [x]
 
 
+def test_values_that_are_equal_are_told_apart():
+    x, y = minigrad.scalar(1.0, name="x"), minigrad.scalar(1.0, name="y")
+    p = x * 1.0
+    q = p * y
+    s = stepping(q + p * 3.0 + y)
+    s.finish()
+    s.go(0)
+    done = []
+    while (step := s.step()) is not None:
+        done += [s.names[node] for node in step.complete]
+        assert [s.complete(node) for node in s.names] == [
+            name in done or node is s.root for node, name in s.names.items()
+        ]
+    assert sorted(done) == sorted(name for node, name in s.names.items() if node is not s.root)
+    s.go(1)
+    assert s._repr_html_().count("#ffd54a") == 1
+
+
 def test_run_to_op_name_and_not_finite():
     w = minigrad.tensor([1.0, 0.0, 4.0], requires_grad=True, name="w")
     h = minigrad.sqrt(w)

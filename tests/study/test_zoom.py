@@ -163,6 +163,12 @@ def test_the_window_of_a_max_pool_has_four_leaves_and_one_gets_the_gradient():
     assert z.gradients(x).tolist() == [[[[0, 1], [0, 0]]]]  # the first of equals, as the pool
 
 
+def test_the_picture_has_one_root_also_where_values_are_equal():
+    a = minigrad.tensor([[1.0, 1.0]], requires_grad=True)
+    z = zoom(a @ minigrad.tensor([[2.0], [0.0]], requires_grad=True), 0, 0)
+    assert [node.is_root for node in z.draw().graph.nodes].count(True) == 1
+
+
 def test_one_batch_norm_value():
     x, gamma, beta = draw_tensor(3, 2, 2, 2), draw_tensor(2), draw_tensor(2)
     z = check(lambda x, g, b: F.batch_norm(x, weight=g, bias=b, training=True), x, gamma, beta)
@@ -216,6 +222,17 @@ def test_one_pixel_of_lenet5():
     assert "picture (1 × 1 × 28 × 28): 25 elements, [0, 0, 8:13, 10:15]" in str(z)
     with pytest.raises(ValueError, match="more than 2,000 gates"):
         zoom(model(x), 0, 0, depth=None, max_gates=2000)
+
+
+def test_weights_that_were_written_before_their_use_are_read():
+    model = LeNet5(size=28)
+    x = minigrad.zeros((1, 1, 28, 28))
+    model.c1.bias.assign(0.25)
+    h = model.c1(x)
+    assert zoom(h, 0, 3, 10, 12).value.data == 0.25
+    model.c1.bias.assign(0.5)
+    with pytest.raises(minigrad.GraphError, match="changed in place"):
+        zoom(h, 0, 3, 10, 12)
 
 
 def test_what_cannot_be_zoomed_into_is_told():

@@ -102,7 +102,7 @@ def page_data(s: Any, region: dict[str, Any]) -> tuple[dict[str, Any], Graph]:
                         "local": number(flow.local_gradient),
                         "result": number(flow.contribution),
                         "total": number(total),
-                        "complete": flow.source in step.complete,
+                        "complete": step.completes(flow.source),
                     }
                     for flow, total in zip(step.contributions, step.totals, strict=True)
                 ],
@@ -124,7 +124,8 @@ def snapshot_graph(s: Any) -> tuple[Graph, int | None]:
     """
     graph, nodes = read_with_nodes([s.loss])
     flows = {(f.gate, f.position): f for step in s.steps for f in step.contributions}
-    focus = None if s.focus is None else nodes.index(s.focus.gate)
+    ids = {node: i for i, node in enumerate(nodes)}
+    focus = None if s.focus is None else ids[s.focus.gate]
     return _with_gradients(graph, nodes, s.known(), flows), focus
 
 

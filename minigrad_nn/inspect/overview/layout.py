@@ -45,7 +45,9 @@ class Placed:
 def closed_size(part: Part) -> tuple[float, float]:
     """Width and height of a closed box: room for each of its lines."""
     lines = lines_of(part)
-    width = max(text_width(text, size) for options, size in lines for text in options) + 24
+    width = max(text_width(text, size) for options, size in lines for text in options)
+    # The first line is bold, and wider than it is measured.
+    width = max(width, 1.15 * text_width(lines[0][0][0], lines[0][1])) + 24
     return round(max(width, 64.0), 1), round(len(lines) * LINE + 13, 1)
 
 
