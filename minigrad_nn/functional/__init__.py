@@ -79,6 +79,7 @@ from minigrad_nn.functional.pool import (
     sum_pool2d,
     sum_pool3d,
 )
+from minigrad_nn.functional.recurrent import gru, gru_cell, lstm, lstm_cell, rnn, rnn_cell
 from minigrad_nn.functional.resize import interpolate
 
 __all__ = [
@@ -119,6 +120,8 @@ __all__ = [
     "gelu",
     "global_avg_pool",
     "group_norm",
+    "gru",
+    "gru_cell",
     "hardswish",
     "instance_norm",
     "interpolate",
@@ -129,6 +132,8 @@ __all__ = [
     "linear",
     "local_response_norm",
     "log_softmax",
+    "lstm",
+    "lstm_cell",
     "max_pool1d",
     "max_pool2d",
     "max_pool3d",
@@ -142,6 +147,8 @@ __all__ = [
     "prelu",
     "relu",
     "relu6",
+    "rnn",
+    "rnn_cell",
     "separable_conv1d",
     "separable_conv2d",
     "separable_conv3d",

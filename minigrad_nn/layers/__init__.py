@@ -80,10 +80,23 @@ from minigrad_nn.layers.pool import (
     SumPool2d,
     SumPool3d,
 )
+from minigrad_nn.layers.recurrent import (
+    GRU,
+    LSTM,
+    RNN,
+    GRUCell,
+    LSTMCell,
+    RNNCell,
+    detached,
+    truncated_bptt,
+)
 
 __all__ = [
     "ELU",
     "GELU",
+    "GRU",
+    "LSTM",
+    "RNN",
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
     "AdaptiveAvgPool3d",
@@ -117,6 +130,7 @@ __all__ = [
     "Embedding",
     "Flatten",
     "FocalLoss",
+    "GRUCell",
     "GlobalAvgPool",
     "GroupNorm",
     "Hardswish",
@@ -125,6 +139,7 @@ __all__ = [
     "InstanceNorm2d",
     "InstanceNorm3d",
     "L1Loss",
+    "LSTMCell",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
@@ -143,6 +158,7 @@ __all__ = [
     "PointwiseConv1d",
     "PointwiseConv2d",
     "PointwiseConv3d",
+    "RNNCell",
     "ReLU",
     "ReLU6",
     "SeparableConv1d",
@@ -161,4 +177,6 @@ __all__ = [
     "Swish",
     "Tanh",
     "Upsample",
+    "detached",
+    "truncated_bptt",
 ]

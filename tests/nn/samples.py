@@ -12,6 +12,7 @@ from minigrad_nn.functional import lookup
 
 rng = np.random.default_rng(11)
 TARGETS = np.array([2, 0, 1])
+LENGTHS = np.array([3, 1])
 CLASSES = np.array([0.5, 2.0, 1.0, 3.0])
 PLANES = np.array([[[1, 0], [2, 2]], [[0, 0], [1, 0]]])
 NUMBERS = np.array([[1, 0, 1, 4], [1, 4, 2, 1]])
@@ -73,6 +74,27 @@ def padded(mode, *pads):
 WINDOW = np.array([[1.0, 2.0, 1.0], [0.5, 4.0, 1.0]])
 
 
+def recurrent(f, gates, *shape, state=1):
+    """Samples of a recurrent function with weights of those gates."""
+    weights = (gates * 2, 3), (gates * 2, 2), (gates * 2,), (gates * 2,)
+    return (
+        f,
+        drawn(*shape, 3),
+        *(drawn(2, 2) for _ in range(state)),
+        *(drawn(*w) for w in weights),
+    )
+
+
+def lstm_outputs(x, h, c, *weights):
+    y, (last, memory) = F.lstm(x, (h, c), *weights, lengths=LENGTHS)
+    return y.sum(0) + last * memory
+
+
+def rnn_outputs(x, h, *weights):
+    y, last = F.rnn(x, h, *weights, reverse=True, lengths=LENGTHS)
+    return y.sum(0) * last
+
+
 def dropped(f, *shape):
     return [(lambda x: f(x, 0.4, generator=mg.random.Generator(5)) ** 2, drawn(*shape))]
 
@@ -82,6 +104,14 @@ def running():
 
 
 FUNCTIONS = {
+    "rnn_cell": [recurrent(F.rnn_cell, 1, 2)],
+    "gru_cell": [recurrent(F.gru_cell, 3, 2)],
+    "lstm_cell": [
+        recurrent(lambda x, h, c, *w: mg.concatenate(F.lstm_cell(x, (h, c), *w)), 4, 2, state=2)
+    ],
+    "rnn": [recurrent(rnn_outputs, 1, 3, 2)],
+    "gru": [recurrent(lambda x, h, *w: F.gru(x, h, *w)[0], 3, 2, 2)],
+    "lstm": [recurrent(lstm_outputs, 4, 3, 2, state=2)],
     "layer_norm": [
         (lambda x, w, b: F.layer_norm(x, (2, 2), w, b), drawn(3, 2, 2), drawn(2, 2), drawn(2, 2)),
         (lambda x: F.layer_norm(x, 4), drawn(2, 4)),
