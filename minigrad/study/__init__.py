@@ -10,6 +10,8 @@ Start with `contributions(loss)`: what flows along each edge of a backward pass.
 - what if?  `override_backward(selector, rule)` puts another rule at chosen gates
 - what changed?  `diff(trace(f), trace(g))` finds the first difference between two runs
 - where does the NaN come from?  `anomalies()` stops where it is born
+- is it healthy?  `health(loss)` tells where gradients vanish or explode, and why
+- is my kernel right, and fast?  `bench_kernel(fn, like)` checks it, and then measures
 - what is wrong?  `diagnose(step)` names the mistake; `sabotage(name)` plants one, to learn from
 
 A file of this package holds one of them.  All work on the user's own graph, in the thread that

@@ -53,7 +53,7 @@ class Origin:
 
     @property
     def place(self) -> str:
-        """File name and line, `net.py:12`."""
+        """Name of the file and number of the line, joined by a colon."""
         return f"{os.path.basename(self.file)}:{self.line}"
 
     def __str__(self) -> str:

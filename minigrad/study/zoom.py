@@ -288,7 +288,9 @@ class _Writer:
                 names = input_names(base.op, len(base.inputs))
                 for name, source in zip(names, base.inputs, strict=True):
                     if isinstance(source, Node):
-                        self._names.setdefault(source, source.name or name)
+                        # A value on the way goes by what made it: another `x` would mislead.
+                        made = name if source.op is None else op_name(source)
+                        self._names.setdefault(source, source.name or made)
                         following.append(source)
             level = following
             if not level:
