@@ -133,14 +133,15 @@ def _config(given: argparse.Namespace, checkpoint: Path | None) -> Config:
         if value is not None
     }  # fmt: skip
     if checkpoint is None:
-        data = given.data or "digits"
+        data = _place(given.data or "digits")
         recipe = dataclasses.replace(LENET5.get(data, LENET5["mnist"]), **changes)
         return Config(given.model, data, given.seed or 0, recipe)
     try:
         old = Config.from_dict(read_checkpoint(checkpoint).get("config"))
     except (CheckpointError, OSError, ValueError) as error:
         raise InputError(f"--resume: {checkpoint}: {error}") from error
-    fixed = {"model": given.model, "data": given.data, "seed": given.seed}
+    data = None if given.data is None else _place(given.data)
+    fixed = {"model": given.model, "data": data, "seed": given.seed}
     fixed |= {name: changes.get(name) for name in ("batch_size", "lr")}
     before = {**old.as_dict(), **old.recipe.as_dict()}
     for name, value in fixed.items():
@@ -150,6 +151,11 @@ def _config(given: argparse.Namespace, checkpoint: Path | None) -> Config:
                 f"which cannot become {value}; leave it out, or begin a new run"
             )
     return dataclasses.replace(old, recipe=dataclasses.replace(old.recipe, **changes))
+
+
+def _place(data: str) -> str:
+    """The name of a data set, or a place that is the same wherever a run is resumed."""
+    return data if data in LENET5 else str(Path(data).expanduser().resolve())
 
 
 def _source(data: str) -> Source:

@@ -119,7 +119,8 @@ def weights(out):
 
 def test_ctrl_c_leaves_a_checkpoint_that_goes_on_with_the_same_bits(small, finished, tmp_path):
     """Stopped at any moment and resumed in a new process, the run ends with the same weights."""
-    words = ["train", "lenet5", "--data", str(small), "--epochs", "3", "--batch-size", "16"]
+    place = os.path.relpath(small, tmp_path)
+    words = ["train", "lenet5", "--data", place, "--epochs", "3", "--batch-size", "16"]
     process = subprocess.Popen(
         [*COMMAND, *words, "--out", "run"],
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
@@ -137,7 +138,9 @@ def test_ctrl_c_leaves_a_checkpoint_that_goes_on_with_the_same_bits(small, finis
         assert (process.returncode, errors) == (130, "")
         assert "go on with: minigrad train lenet5 --resume run\n" in text
         assert not (tmp_path / "run" / "filters.png").exists()
-        done = minigrad("train", "lenet5", "--resume", "run", cwd=tmp_path)
+        # From another folder, and with the same data named in another way.
+        words = ["train", "lenet5", "--resume", tmp_path / "run", "--data", small]
+        done = minigrad(*words, cwd=small.parent)
         assert (done.returncode, done.stderr) == (0, "")
     assert weights(tmp_path / "run") == weights(finished[1])
     with open(tmp_path / "run" / "metrics.csv", encoding="utf-8") as file:
