@@ -2,7 +2,8 @@
 
 Start with `activation` (the rules beside their forwards), then `conv` (three operations that are
 each other's derivatives).  `norm` and `loss` show fused operations: a kernel together with the
-plain composition that it equals.
+plain composition that it equals.  Most of the rest is composed of these: `conv_more`, `norm_more`
+and `loss_more` hold the relatives, `recurrent` writes one step again and again.
 """
 
 from minigrad_nn.functional.activation import log_softmax, relu, sigmoid, softmax, tanh
