@@ -140,8 +140,8 @@ def _config(given: argparse.Namespace, checkpoint: Path | None) -> Config:
         old = Config.from_dict(read_checkpoint(checkpoint).get("config"))
     except (CheckpointError, OSError, ValueError) as error:
         raise InputError(f"--resume: {checkpoint}: {error}") from error
-    data = None if given.data is None else _place(given.data)
-    fixed = {"model": given.model, "data": data, "seed": given.seed}
+    place = None if given.data is None else _place(given.data)
+    fixed = {"model": given.model, "data": place, "seed": given.seed}
     fixed |= {name: changes.get(name) for name in ("batch_size", "lr")}
     before = {**old.as_dict(), **old.recipe.as_dict()}
     for name, value in fixed.items():
