@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.core import Variable
+from minigrad.core import GraphError, Variable
 
 
 def as_array(data: Any, dtype: Any = None) -> Any:
@@ -14,6 +14,7 @@ def as_array(data: Any, dtype: Any = None) -> Any:
 
     Raises:
         TypeError: `data` is no array of numbers.
+        GraphError: a list of variables, one of which requires a gradient.
     """
     if isinstance(data, Variable) and isinstance(data._data, float):
         raise TypeError("tensor: data is a Scalar; take its `.data`")
@@ -48,4 +49,9 @@ def as_own_array(data: Any, dtype: Any = None) -> Any:
 def _without_tensors(data: Any) -> Any:
     if isinstance(data, (list, tuple)):
         return [_without_tensors(part) for part in data]
+    if isinstance(data, Variable) and data.requires_grad:
+        raise GraphError(
+            "tensor: the list holds a variable that requires a gradient, and copying its value "
+            "would cut it off the graph; join variables with minigrad.stack, or .detach() them"
+        )
     return data._data if isinstance(data, Variable) else data

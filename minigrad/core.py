@@ -438,7 +438,9 @@ def walk(
     owned: set[Node] = set()
     results: dict[Node, Any] = {}
     finished: list[tuple[Node, Any]] = []
-    closed = False
+    # Where any gate of the graph can close, a zero stays a zero, however steep the slope; asked of
+    # the whole graph, so that nothing depends on the order in which its parts were made.
+    closed = any(node.op is not None and node.op.selects for node in order)
     for node, g in seeds:
         table[node] = node.merge(table.get(node), g, owned)
     through = passage() if standing else None
@@ -476,7 +478,6 @@ def walk(
                 for source, contribution in zip(node.inputs, contributions):  # noqa: B905
                     if contribution is not None:
                         table[source] = source.merge(table.get(source), contribution, owned)
-            closed = closed or node.op.selects
             if release:
                 node.release()
     # Handed over at the end, so that a walk which fails half-way has changed no gradient; and by

@@ -380,7 +380,7 @@ class Tensor(Operators, Variable):
     def apply(cls, op: Op, args: tuple, params: dict) -> Any:
         """Compute an op on tensors, arrays and numbers, and record it if a gradient is needed."""
         arrays = []
-        inputs = []
+        inputs: list[Any] = []
         needs = []
         for arg in args:
             if isinstance(arg, Tensor):
@@ -405,6 +405,9 @@ class Tensor(Operators, Variable):
             data = np.asarray(data)
         if not record or not op.differentiable[0]:
             return _wrap(data)
+        for i, x in enumerate(inputs):
+            if x.__class__ is np.ndarray and x.flags.writeable and i in op.plan(tuple(needs)).save:
+                arrays[i] = x.copy()  # its owner may write into it; no tensor's memory is at risk
         nodes = tuple([_source(x) for x in inputs])
         return _wrap(data, TensorNode(op, nodes, tuple(needs), params, (*arrays, data), data))
 

@@ -59,12 +59,14 @@ def _raw_part(part: Any) -> Any:
         if part.size == 0:
             part = part.astype(np.intp)
     part = raw(part)
-    if isinstance(part, np.ndarray) and part.dtype.kind == "f":
+    if not isinstance(part, np.ndarray):
+        return part
+    if part.dtype.kind == "f":
         raise TypeError(
             f"an index must be of integers or booleans, not {part.dtype}: convert it with "
             ".astype(int)"
         )
-    return part
+    return part.copy()  # the rules need it as it is now
 
 
 def _spread(g: Any, shape: tuple[int, ...], index: Any) -> Any:
@@ -191,7 +193,7 @@ def _axis_index(shape: tuple[int, ...], indices: np.ndarray, axis: int) -> tuple
 
 
 def _integers(name: str, indices: Any) -> np.ndarray:
-    indices = np.asarray(raw(indices))
+    indices = np.array(raw(indices))  # a copy: the rules need it as it is now
     if indices.dtype.kind not in "iu":
         raise TypeError(f"{name}: indices must be integers, not {indices.dtype}")
     return indices

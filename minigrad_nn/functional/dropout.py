@@ -53,6 +53,7 @@ def _dropped(
     mask = (generator or default_generator()).bernoulli(shape, 1.0 - p, dtype=values.dtype)
     if p < 1.0:
         np.multiply(mask, 1.0 / (1.0 - p), out=mask)
+    mask.flags.writeable = False  # nobody else has it, so the graph needs no copy
     return multiply(x, backend.device_of(values).from_numpy(mask))
 
 

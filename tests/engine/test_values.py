@@ -323,3 +323,33 @@ def test_reductions_of_nothing():
         f(x).backward()
         assert x.grad.shape == (0, 3)
     mg.check_gradients(lambda t: mg.prod(t, 0), np.zeros((0, 3)), order=3)
+
+
+def test_arrays_of_the_user_may_change_after_their_use():
+    x = mg.tensor(np.ones(3), requires_grad=True)
+    factor, places, mask = np.full(3, 2.0), np.array([0, 1]), np.array([True, False, True])
+    y = (x * factor).sum() + x[places].sum() + x[mask].sum() + mg.take(x, places).sum()
+    y = y + mg.maximum(x, factor).sum() + x.at[places].add(factor[:2]).sum()
+    factor[:], places[:], mask[:] = 7.0, 2, False
+    y.backward()
+    np.testing.assert_array_equal(x.grad.numpy(), [6.0, 5.0, 4.0])
+
+
+def test_what_a_gate_closes_does_not_depend_on_the_order_of_creation():
+    found = []
+    with np.errstate(all="ignore"):
+        for log_first in (False, True):
+            for swapped in (False, True):
+                x = mg.tensor(np.array([0.0, 1.0]), requires_grad=True)
+                parts = [lambda x: (0.0 * mg.log(x)).sum(), lambda x: mg.relu(x).sum()]
+                a, b = (part(x) for part in (parts if log_first else parts[::-1]))
+                (b + a if swapped else a + b).backward()
+                found.append(x.grad.tolist())
+    assert found == [[0.0, 1.0]] * 4
+
+
+def test_a_list_of_variables_is_not_cut_off_the_graph_silently():
+    x = mg.tensor(1.0, requires_grad=True)
+    with pytest.raises(mg.GraphError, match=r"minigrad\.stack"):
+        mg.tensor([x, x])
+    assert mg.tensor([x.detach(), 2.0]).tolist() == [1.0, 2.0]
