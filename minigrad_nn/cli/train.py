@@ -214,7 +214,7 @@ def _threads(number: int | None) -> Iterator[None]:
 
 
 class _Stretch(Callback):
-    """Lets the cosine end where this session's `--epochs` ends, also in a resumed run."""
+    """Lets the cosine end where the `--epochs` of this start ends, also in a resumed run."""
 
     def __init__(self, training: Training) -> None:
         self.training = training

@@ -325,7 +325,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _is_before(line: str, run: Run) -> bool:
-    """Whether a line of an older session is of a step, or epoch, that the run has behind it."""
+    """Whether a line from before a resume is of a step, or epoch, that the run has behind it."""
     try:
         event: Mapping[str, Any] = json.loads(line)
         if event["event"] == "epoch":

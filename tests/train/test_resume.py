@@ -111,7 +111,7 @@ def test_the_log_of_a_resumed_run_has_no_gap_and_nothing_twice(tmp_path):
     train(4, MetricsLog(tmp_path / "straight"))
     folder, path = tmp_path / "parts", tmp_path / "run.safetensors"
     train(4, MetricsLog(folder), Checkpoint(path), StopAfter(7))
-    # The first session dies later than its last checkpoint.
+    # The first process dies later than its last checkpoint.
     train(4, MetricsLog(folder), StopAfter(13), resume=path)
     with open(folder / "metrics.jsonl", "a", encoding="utf-8") as file:
         file.write('{"event": "ba')
