@@ -16,6 +16,7 @@ from minigrad.scalar import Constant, Scalar
 from minigrad.study.contributions import FlowRecorder
 from minigrad.study.formula import Formula, apply, formula, number, slope, symbol, total
 from minigrad.study.nodes import graph_of, node_of, symbols
+from minigrad.study.record import last_root
 
 __all__ = ["Derivation", "DerivationStep", "explain"]
 
@@ -110,20 +111,22 @@ class Derivation:
         return f"$\\displaystyle {self.latex().replace('align*', 'aligned')}$"
 
 
-def explain(w: Any, loss: Any, gradient: float = 1.0) -> Derivation:
+def explain(w: Any, loss: Any = None, gradient: float = 1.0) -> Derivation:
     """The derivation of the gradient of `loss` by `w`, on a scalar graph.
 
-    A value does not know what was computed from it, so the loss has to be named.  No `.grad`
-    changes.  Where a gate gradient is exactly 0, the gate is closed and its contribution is 0,
-    however steep its slope.
+    A value does not know what was computed from it, so the loss has to be named, unless its
+    backward pass ran inside `recording()`, which remembers the last one.  No `.grad` changes.
+    Where a gate gradient is exactly 0, the gate is closed and its contribution is 0, however
+    steep its slope.
 
     Args:
         w: a Scalar, leaf or not.
-        loss: what is differentiated.
+        loss: what is differentiated; by default where the last recorded backward pass began.
         gradient: what the loss starts with.
 
     Raises:
-        TypeError: an argument is not a Scalar on a graph (of a tensor, take one element's graph).
+        TypeError: an argument is not a Scalar on a graph (of a tensor, take one element's graph),
+            or no loss is given and none was recorded.
         ValueError: `loss` does not depend on `w`.
 
     >>> import minigrad
@@ -151,6 +154,13 @@ def explain(w: Any, loss: Any, gradient: float = 1.0) -> Derivation:
             = -4.0
             = -4.0
     """
+    if loss is None:
+        loss = last_root()
+        if loss is None:
+            raise TypeError(
+                "explain: which gradient of w? Give the loss, explain(w, loss), or run backward() "
+                "inside study.recording(), which remembers it"
+            )
     for name, value in (("w", w), ("loss", loss)):
         if not isinstance(value, Scalar):
             raise TypeError(

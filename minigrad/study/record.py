@@ -11,10 +11,11 @@ import ast
 import linecache
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from threading import local
 from types import CodeType, FrameType
 from typing import Any
 
@@ -24,7 +25,9 @@ from minigrad.nodes import Leaf, OutputNode
 from minigrad.observing import Interposer, stand
 from minigrad.study.nodes import node_of
 
-__all__ = ["NOT_RECORDED", "Origin", "Recording", "origin", "recording", "where"]
+__all__ = ["NOT_RECORDED", "Origin", "Recording", "last_root", "origin", "recording", "where"]
+
+_walked = local()
 
 NOT_RECORDED = "not recorded"
 """What stands where a source line would, for nodes made outside of `recording()`."""
@@ -103,6 +106,14 @@ def recording(names: bool = True) -> Iterator[Recording]:
         recorder.forget()
 
 
+def last_root() -> Node | None:
+    """Where this thread's last backward pass inside `recording()` began; None if there was none.
+
+    It keeps that one graph alive until the next such pass.
+    """
+    return getattr(_walked, "root", None)
+
+
 class Recording(Interposer):
     """Writes the origin into each new node.
 
@@ -121,6 +132,10 @@ class Recording(Interposer):
         """Let go of frames and modules."""
         self._last = None
         self._paths.clear()
+
+    def observe(self, order: Sequence, table: dict) -> Iterable:
+        _walked.root = order[0] if order else None
+        return order
 
     def recorded(self, node: Any, values: tuple) -> None:
         self.count += 1

@@ -236,3 +236,19 @@ def test_inner_values_and_names_that_repeat():
     assert len({step.symbol.text for step in derivation.forward}) == len(derivation.forward)
     assert r"\partial \mathit{loss}" in derivation.latex()
     assert derivation._repr_latex_().startswith("$")
+
+
+def test_a_recorded_backward_pass_is_the_one_explained():
+    from minigrad.study import record
+
+    record._walked.__dict__.clear()
+    x = minigrad.scalar(3.0, name="x")
+    with pytest.raises(TypeError, match=r"study\.recording\(\)"):
+        study.explain(x)
+    with study.recording():
+        loss = x * x
+        loss.backward()
+    assert study.explain(x).text() == study.explain(x, loss).text()
+    other = minigrad.scalar(2.0)
+    with pytest.raises(ValueError, match="does not depend on"):
+        study.explain(other)
