@@ -41,9 +41,25 @@ def test_log_gains_add_up_along_a_chain(steps):
     found = health(h.sum())
     way = found.way_to("x")
     assert [gate.op for gate, _ in way][::-1] == [gate.op for gate in found.gates]
-    total = math.fsum(gain for _, gain in way)
+    gains = [gain for _, gain in way]
+    assert gains[::-1] == pytest.approx([gate.gain for gate in found.gates], nan_ok=True)
+    if found.leaves["x"] == 0.0:
+        # Saturated to the last bit: one gate lets nothing through, and behind it nothing comes in.
+        gone = next(i for i in reversed(range(len(gains))) if not math.isfinite(gains[i]))
+        assert gains[gone] == -math.inf
+        assert all(math.isnan(gain) for gain in gains[:gone])
+        return
+    total = math.fsum(gains)
     assert total == pytest.approx(math.log(found.leaves["x"] / found.start), abs=1e-9)
-    assert [gain for _, gain in way][::-1] == pytest.approx([gate.gain for gate in found.gates])
+
+
+def test_what_is_saturated_to_the_last_bit_passes_nothing():
+    x = minigrad.tensor(np.full((3, 4), 5.0), requires_grad=True, name="x")
+    found = health((minigrad.tanh(x * 2.0 * 50.0) * 2.0).sum())
+    gains = [gain for _, gain in found.way_to("x")]
+    assert found.leaves["x"] == 0.0
+    assert [math.isnan(gain) for gain in gains] == [True, True, False, False, False]
+    assert gains[2] == -math.inf and all(math.isfinite(gain) for gain in gains[3:])
 
 
 @given(st.one_of(scalar_programs(), tensor_programs()))
