@@ -260,6 +260,11 @@ def _fit(g: Any, source: Node, op: Op, position: int) -> Any:
         return g
     if type(g) is float or type(g) is int:  # and no number that NumPy summed up by mistake
         g = np.full(source.shape, g, source.dtype)
+    if not hasattr(g, "dtype"):
+        raise GraphError(
+            f"{op.name}: the rule for its argument {position} returned a {type(g).__name__}, "
+            "not an array or a tensor"
+        )
     if g.shape != source.shape:
         try:
             fits = np.broadcast_shapes(g.shape, source.shape) == g.shape

@@ -403,6 +403,10 @@ class Tensor(Operators, Variable):
             return _multiple(op, inputs, needs, arrays, params, data, record)
         if isinstance(data, (np.generic, float, int)):
             data = np.asarray(data)
+        elif not hasattr(data, "dtype"):
+            raise TypeError(
+                f"{op.name}: its forward returned a {type(data).__name__}, not an array"
+            )
         if not record or not op.differentiable[0]:
             return _wrap(data)
         for i, x in enumerate(inputs):

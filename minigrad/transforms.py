@@ -440,6 +440,11 @@ def checkpoint(f: Callable) -> Callable:
         outputs = f(*args, **kwargs)
         many = isinstance(outputs, tuple)
         outs = outputs if many else (outputs,)
+        if isinstance(outputs, (list, dict, Scalar)):
+            raise TypeError(
+                f"checkpoint: the function must return a tensor or a tuple of tensors, but it "
+                f"returned a {type(outputs).__name__}"
+            )
         live = [o for o in outs if isinstance(o, Tensor) and o.requires_grad]
         if not live:
             return outputs

@@ -201,3 +201,19 @@ def test_a_constant_may_be_taken_inside_of_grad():
         return y if f"{x} {y!r} {y.edges()} {x:.1f}" else x
 
     assert mg.grad(shown)(3.0) == 6.0
+
+
+def test_what_an_own_op_returns_is_looked_at():
+    x = mg.tensor([1.0, 2.0], requires_grad=True)
+    nothing = mg.op("nothing", lambda x: None, lambda g: g)
+    with pytest.raises(TypeError, match="nothing: its forward returned a NoneType"):
+        nothing(x)
+    word = mg.op("word", lambda x: x * 2, lambda g: "two")
+    with pytest.raises(mg.GraphError, match="word: the rule for its argument 0 returned a str"):
+        word(x).sum().backward()
+
+
+def test_checkpoint_takes_functions_of_tensors_alone():
+    x = mg.tensor([1.0, 2.0], requires_grad=True)
+    with pytest.raises(TypeError, match="checkpoint: .* returned a list"):
+        mg.checkpoint(lambda t: [t, t])(x)
