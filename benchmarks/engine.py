@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import os
 import platform
 import random
 import statistics
@@ -179,10 +180,12 @@ def measure(steps: dict[str, tuple[Callable, int]], turns: int) -> dict[str, dic
 
 def import_ratio(turns: int) -> float:
     """Time to start Python and import minigrad over that of numpy, each above a bare start."""
+    # As after an installation, where bytecode is there; the first start writes it otherwise.
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
 
     def start(code: str) -> float:
         begin = time.perf_counter()
-        subprocess.run([sys.executable, "-c", code], check=True)
+        subprocess.run([sys.executable, "-c", code], check=True, env=environment)
         return time.perf_counter() - begin
 
     for code in ("import numpy", "import minigrad"):
