@@ -8,6 +8,9 @@ Glorot and Bengio, "Understanding the difficulty of training deep feedforward ne
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from minigrad import backend
@@ -24,14 +27,46 @@ __all__ = [
     "normal_",
     "ones_",
     "uniform_",
+    "without_drawing",
     "xavier_normal_",
     "xavier_uniform_",
     "zeros_",
 ]
 
+_drawing: ContextVar[bool] = ContextVar("drawing", default=True)
 
-def _write(tensor: Tensor, values: Any, writer: str) -> Tensor:
-    return tensor.assign(backend.device_of(tensor._data).from_numpy(values), f"init.{writer}")
+
+@contextmanager
+def without_drawing() -> Iterator[None]:
+    """Build layers without random weights inside the block: what they draw stays 0.
+
+    For weights that are overwritten at once, drawing them is most of the time that a large network
+    takes to be built.  The numbers of the default generator are not used up either.
+
+    >>> from minigrad_nn.layers import Linear
+    >>> with without_drawing():
+    ...     layer = Linear(2, 2)
+    >>> layer.weight.tolist()
+    [[0.0, 0.0], [0.0, 0.0]]
+    """
+    before = _drawing.set(False)
+    try:
+        yield
+    finally:
+        _drawing.reset(before)
+
+
+def _draw(tensor: Tensor, draw: Callable[[Any], Any], writer: str) -> Tensor:
+    """Let `draw` fill the memory of a tensor, which for a large one spares a second array."""
+    if not _drawing.get():
+        return tensor
+    tensor.assign(0.0, f"init.{writer}")  # raises unless it may be written
+    device = backend.device_of(tensor._data)
+    memory = device.to_numpy(tensor._data)  # itself where NumPy can write, and a copy elsewhere
+    draw(memory)
+    if memory is not tensor._data:
+        tensor.assign(device.from_numpy(memory), f"init.{writer}")
+    return tensor
 
 
 def fans(tensor: Tensor) -> tuple[int, int]:
@@ -108,7 +143,11 @@ def uniform_(
         generator: `minigrad.random`'s default one if None.
     """
     source = generator or default_generator()
-    return _write(tensor, source.uniform(tensor.shape, low, high, dtype=tensor.dtype), "uniform_")
+    return _draw(
+        tensor,
+        lambda out: source.uniform(out.shape, low, high, dtype=out.dtype, out=out),
+        "uniform_",
+    )
 
 
 def normal_(
@@ -116,7 +155,9 @@ def normal_(
 ) -> Tensor:
     """Draw every element from the normal distribution of this mean and standard deviation."""
     source = generator or default_generator()
-    return _write(tensor, source.normal(tensor.shape, mean, std, dtype=tensor.dtype), "normal_")
+    return _draw(
+        tensor, lambda out: source.normal(out.shape, mean, std, dtype=out.dtype, out=out), "normal_"
+    )
 
 
 def xavier_uniform_(

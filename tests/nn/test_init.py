@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
+import minigrad_nn as nn
 from minigrad_nn import init
 
 SHAPE = (60, 40, 3, 3)
@@ -67,6 +68,31 @@ def test_seeds_and_generators():
     assert draw(mg.random.Generator(9)) == draw(mg.random.Generator(9))
 
 
+def test_drawing_is_left_out_where_that_is_asked_for():
+    mg.manual_seed(1)
+    before = mg.random.get_state()
+    with init.without_drawing():
+        with init.without_drawing():
+            layer = nn.Conv2d(2, 3, 3)
+        other = init.kaiming_normal_(mg.ones((2, 2)))
+        assert init.constant_(mg.zeros(2), 5.0).tolist() == [5.0, 5.0]
+    assert not layer.weight.data.any() and not layer.bias.data.any()
+    assert other.tolist() == [[1.0, 1.0], [1.0, 1.0]]
+    assert mg.random.get_state() == before
+    with pytest.raises(RuntimeError), init.without_drawing():
+        raise RuntimeError("inside")
+    assert nn.Conv2d(2, 3, 3).weight.data.all()
+
+
+def test_numbers_are_those_of_the_generator():
+    wanted = mg.random.Generator(4).normal((30, 4), 1.0, 2.0)
+    found = init.normal_(mg.zeros((30, 4)), 1.0, 2.0, mg.random.Generator(4))
+    assert (found.data == wanted).all()
+    wanted = mg.random.Generator(4).uniform((3, 4), -1.0, 2.0, dtype=np.float64)
+    found = init.uniform_(mg.zeros((3, 4), dtype=np.float64), -1.0, 2.0, mg.random.Generator(4))
+    assert (found.data == wanted).all()
+
+
 def test_wrong_use_is_told():
     with pytest.raises(ValueError, match=r"shape \(3,\)"):
         init.kaiming_uniform_(mg.zeros(3))
@@ -77,6 +103,12 @@ def test_wrong_use_is_told():
     computed = mg.zeros((2, 2), requires_grad=True) * 2
     with pytest.raises(mg.GraphError):
         init.ones_(computed)
+    with pytest.raises(mg.GraphError):
+        init.normal_(computed)
+    whole = mg.zeros((2, 2))
+    with pytest.raises(ValueError, match="shares its memory"):
+        init.uniform_(whole.detach())
+    assert not whole.data.any()
 
 
 def test_gains():
