@@ -6,6 +6,7 @@ which files are missing and where to put them.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,9 +16,12 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ..folders import cache_folder, data_folder
+from .errors import DataFileError
 from .idx import IdxError, read_idx
 
-__all__ = ["IdxFile", "load_idx_files"]
+__all__ = ["IdxFile", "checksum", "find_file", "load_idx_files"]
+
+_NO_POOCH = 'downloads need pooch, which is not installed: pip install "minigrad[data]"'
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,7 @@ def _download(
     try:
         import pooch
     except ModuleNotFoundError:
-        reasons.append('downloads need pooch, which is not installed: pip install "minigrad[data]"')
+        reasons.append(_NO_POOCH)
         return None
     for mirror in mirrors:
         try:
@@ -140,3 +144,62 @@ def _advice(
             *(f"  {reason}" for reason in reasons),
         ]
     )
+
+
+def checksum(path: Path, wanted: str | None = None) -> str:
+    """The SHA-256 of a file in hexadecimal; DataFileError if another one was wanted."""
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if wanted is not None and digest != wanted:
+        raise DataFileError(
+            f"{path} has checksum {digest} (SHA-256), wanted {wanted}: it is another file than it "
+            "should be; fetch it again"
+        )
+    return digest
+
+
+def find_file(name: str, sha256: str, urls: Sequence[str] = ()) -> Path:
+    """The path of a dataset that is one file, looked for in the order of `load_idx_files`.
+
+    Args:
+        name: in the folder that MINIGRAD_DATA names, or in the cache folder.
+        sha256: its checksum.
+        urls: from where it can be downloaded; none if it is not offered.
+
+    Raises:
+        DataFileError: the file in MINIGRAD_DATA is another one.
+        FileNotFoundError: it is missing and cannot be downloaded; the message says where to put it.
+    """
+    given, cache = data_folder(), cache_folder()
+    reasons: list[str] = []
+    if given is not None and (given / name).is_file():
+        checksum(given / name, sha256)
+        return given / name
+    if (cache / name).is_file():
+        try:
+            checksum(cache / name, sha256)
+            return cache / name
+        except DataFileError as error:
+            reasons.append(str(error))
+    for url in urls:
+        try:
+            import pooch
+
+            return Path(pooch.retrieve(url, f"sha256:{sha256}", fname=name, path=cache))
+        except ModuleNotFoundError:
+            reasons.append(_NO_POOCH)
+            break
+        except (OSError, ValueError) as error:
+            reasons.append(f"{url}: {error}")
+    places = [f"  {cache}"]
+    if given is not None:
+        places.insert(0, f"  {given}  (from MINIGRAD_DATA)")
+    else:
+        places.append("  a folder that the variable MINIGRAD_DATA names")
+    lines = [f"{name} is missing. Put it into one of these folders:", *places]
+    if urls:
+        lines += ["It is offered by:", *(f"  {url}" for url in urls)]
+    lines.append(f"Its checksum is {sha256} (SHA-256).")
+    if reasons:
+        lines += ["What went wrong:", *(f"  {reason}" for reason in reasons)]
+    raise FileNotFoundError("\n".join(lines))

@@ -18,6 +18,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .errors import DataFileError
+
 __all__ = ["IdxError", "read_idx"]
 
 # Third byte of the file: the type of its numbers.
@@ -34,7 +36,7 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _CHUNK = 1 << 20
 
 
-class IdxError(ValueError):
+class IdxError(DataFileError):
     """A file that is not the IDX file that it should be; the message names it."""
 
 
