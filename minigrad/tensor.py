@@ -362,7 +362,7 @@ class Tensor(Operators, Variable):
                     f"backward: a tensor of shape {self.shape} has {self.size} elements; pass the "
                     "gradient that flows in, or reduce it to one number first, e.g. .sum()"
                 )
-            value = np.ones(self.shape, self.dtype)
+            value = backend.device_of(self._data).from_numpy(np.ones(self.shape, self.dtype))
         else:
             value = gradient._data if isinstance(gradient, Tensor) else np.asarray(gradient)
             if value.shape != self.shape:

@@ -20,7 +20,7 @@ from minigrad import backend
 from minigrad.core import Node, Op
 from minigrad.observing import Interposer, stand
 from minigrad.scalar import Scalar
-from minigrad.study.nodes import dense, input_names, label, named_values
+from minigrad.study.nodes import dense, input_names, label, named_values, on_host
 from minigrad.study.record import NOT_RECORDED, user_line
 
 __all__ = ["Anomaly", "AnomalyError", "anomalies"]
@@ -229,6 +229,7 @@ def _sick(value: Any, kinds: tuple[str, ...]) -> str | None:
             return None
         kind = "nan" if value != value else "inf"
         return kind if kind in kinds else None
+    value = on_host(value)
     if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
         return None
     # One pass over memory, and no array of booleans: the sum of healthy numbers is healthy,
@@ -255,12 +256,12 @@ def _first(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         parts = [part for part in value if part is not None and not isinstance(part, int)]
         return _first(next((p for p in parts if _sick_gradient(p, KINDS)), parts[0]))
-    return dense(value)
+    return on_host(dense(value))
 
 
 def _words(value: Any) -> str:
     """How many of its elements are NaN and infinite."""
-    array = np.asarray(value)
+    array = np.asarray(on_host(value))
     counts = [("nan", int(np.isnan(array).sum())), ("inf", int(np.isinf(array).sum()))]
     found = [f"{n} of {array.size} {name}" for name, n in counts if n]
     if array.size == 1:
@@ -273,7 +274,7 @@ def _describe(value: Any) -> str:
     value = getattr(value, "_data", value)
     if value is None or isinstance(value, (bool, int, float, str)):
         return repr(value)
-    array = np.asarray(value)
+    array = np.asarray(on_host(value))
     if array.ndim == 0:
         return repr(array.item())
     words = f"shape {array.shape}"

@@ -1,8 +1,8 @@
 """Compares two runs node by node: where they first differ in structure, value or gradient.
 
-Two steps of training, two implementations, before and after a change: values are compared in the
-order in which they were computed, gradients in the order of the backward pass.  The first
-divergence is the one to look at; what comes after it mostly follows.
+Two steps of training, two devices, two implementations, before and after a change: values are
+compared in the order in which they were computed, gradients in the order of the backward pass.  The
+first divergence is the one to look at; what comes after it mostly follows.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.core import Node
 from minigrad.draw import Drawing
 from minigrad.draw.extract import MAX_NODES, read_with_nodes
 from minigrad.draw.graph import COMPUTED, GraphEdge, GraphNode
@@ -20,6 +21,7 @@ from minigrad.draw.style import COLOURS
 from minigrad.scalar import Scalar
 from minigrad.study.nodes import norm
 from minigrad.study.trace import Trace, TraceNode
+from minigrad.tensor import _transfer
 
 __all__ = ["Diff", "Divergence", "diff"]
 
@@ -46,9 +48,11 @@ class Divergence:
         name = "" if node is None else f" {node.name!r}" if node.name else f" #{node.id}"
         op = "" if node is None else node.op
         lines = [f"{self.kind} of {op}{name}: {self.words}"]
+        devices = {one.device for one in (self.a, self.b) if one is not None}
         for label, one in (("a", self.a), ("b", self.b)):
             if one is not None:
-                lines.append(f"  {label}: {one.where}")
+                on = f", on {one.device}" if len(devices) > 1 else ""
+                lines.append(f"  {label}: {one.where}{on}")
         return "\n".join(lines)
 
 
@@ -161,8 +165,10 @@ def diff(a: Any, b: Any, *, rtol: float = 0.0, atol: float = 0.0, match: str = "
         a, b: what `trace` returned, or the Scalars at the ends of two scalar graphs.
         rtol, atol: values and gradients count as equal up to `atol + rtol * |b|`; exactly equal
             by default.
-        match: "graph" takes the runs node by node, and reports where their structure differs;
-            "names" compares only nodes of the same name, for two ways to compute the same.
+        match: "graph" takes the runs node by node, and reports where their structure differs
+            (moves between devices, `t.to(...)`, do not count: two devices compute the same graph
+            if all else is equal; they round differently, so give tolerances); "names" compares
+            only nodes of the same name, for two ways to compute the same.
 
     Raises:
         TypeError: an argument is no run (tensors do not keep the values of their graph: compute
@@ -212,17 +218,18 @@ class _Comparison:
     def by_graph(self, a: Trace, b: Trace) -> None:
         """In lockstep, as far as the structure is the same."""
         pairs = []
-        for x, y in zip(a.nodes, b.nodes, strict=False):
-            words = _structure(x, y)
+        ours, theirs = _computed(a), _computed(b)
+        for (x, p), (y, q) in zip(ours, theirs, strict=False):
+            words = _structure(x, y, p, q)
             if words:
                 self.found.append(Divergence("structure", x, y, words))
                 return
             pairs.append((x, y))
             self._compare("value", x, y, x.value, y.value)
-        if len(a.nodes) != len(b.nodes):
+        if len(ours) != len(theirs):
             n = len(pairs)
-            left, right = (run.nodes[n] if len(run.nodes) > n else None for run in (a, b))
-            words = f"one run has {len(a.nodes)} nodes, the other {len(b.nodes)}"
+            left, right = (run[n][0] if len(run) > n else None for run in (ours, theirs))
+            words = f"one run has {len(ours)} nodes, the other {len(theirs)}"
             self.found.append(Divergence("structure", left, right, words))
             return
         for x, y in reversed(pairs):
@@ -277,10 +284,45 @@ class _Comparison:
         return float("inf") if np.isnan(gap).any() else float(gap.max())
 
 
-def _structure(x: TraceNode, y: TraceNode) -> str:
+def _computed(run: Trace) -> list[tuple[TraceNode, tuple]]:
+    """The nodes but for moves between devices, each with its inputs as places in this list.
+
+    A leaf stands before the first gate that computes with it, whenever it was moved.
+    """
+    told = dict(zip(run.engine_nodes, run.nodes, strict=True))
+    moved: dict[Node, Node] = {}
+    places: dict[Node, int] = {}
+    found: list[tuple[TraceNode, tuple]] = []
+
+    def place(source: Any) -> Any:
+        if not isinstance(source, Node):
+            return source
+        source = moved.get(source, source)
+        if source not in places:
+            inputs = tuple(place(i) for i in source.inputs)  # gates come by age: these are leaves
+            places[source] = len(found)
+            found.append((told[source], inputs))
+        return places[source]
+
+    for node in run.engine_nodes:
+        if node.op is _transfer:
+            (source,) = node.inputs
+            moved[node] = moved.get(source, source)
+        elif node.op is not None:
+            place(node)
+    place(run.engine_nodes[-1])
+    return found
+
+
+def _structure(x: TraceNode, y: TraceNode, x_inputs: tuple, y_inputs: tuple) -> str:
     """How two nodes differ as places in a graph; empty if they do not."""
-    for what in ("op", "inputs", "params", "shape", "dtype"):
-        p, q = getattr(x, what), getattr(y, what)
+    for what, p, q in (
+        ("op", x.op, y.op),
+        ("inputs", x_inputs, y_inputs),
+        ("params", x.params, y.params),
+        ("shape", x.shape, y.shape),
+        ("dtype", x.dtype, y.dtype),
+    ):
         if p != q:
             return f"{what} {p or 'none'} and {q or 'none'}"
     return ""

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad import backend
 from minigrad.core import Node, Op, Variable, collect
 from minigrad.nodes import OutputNode, TensorNode
 from minigrad.ops.index import IndexedGradient
@@ -128,13 +129,18 @@ def dense(value: Any) -> Any:
     return value._data if isinstance(value, Variable) else value
 
 
+def on_host(value: Any) -> Any:
+    """A raw array as one of NumPy, copied if it lies on another device; a number as it is."""
+    return backend.device_of(value).to_numpy(value)
+
+
 def parts_of(value: Any) -> list[Any]:
-    """The arrays of a gradient: one, or those of the several outputs of a node."""
+    """The arrays of a gradient, to be read: one, or those of the several outputs of a node."""
     if isinstance(value, tuple):  # one output of a node with several
-        return [dense(value[1])]
+        return [on_host(dense(value[1]))]
     if isinstance(value, list):
-        return [dense(part) for part in value if part is not None]
-    return [dense(value)]
+        return [on_host(dense(part)) for part in value if part is not None]
+    return [on_host(dense(value))]
 
 
 def named_values(node: Any, record: bool = False) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """One run of a function, kept: each node with its value, its gradient and what it handed on.
 
 A tensor's node does not keep its output, so a graph that is to be compared later is computed
-under `trace`, which writes everything down as copies.
+under `trace`, which writes everything down as copies, as NumPy arrays whatever the device.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from minigrad import backend
 from minigrad.core import Node, Variable, collect, walk
 from minigrad.nodes import Leaf, MultipleNode, OutputNode
 from minigrad.observing import Interposer, stand
 from minigrad.scalar import Scalar
 from minigrad.study.contributions import FlowRecorder
-from minigrad.study.nodes import dense, op_name, seed_of
+from minigrad.study.nodes import dense, on_host, op_name, seed_of
 from minigrad.study.record import recording, where
 
 __all__ = ["Trace", "TraceNode", "trace"]
@@ -40,6 +41,7 @@ class TraceNode:
         gradient: what the backward pass brought; None if nothing arrived.
         contributions: what it handed to each input, None where nothing; empty for leaves.
         where: source line.
+        device: where the value lay; None where there is none.
     """
 
     id: int
@@ -53,6 +55,7 @@ class TraceNode:
     gradient: Any
     contributions: tuple
     where: str
+    device: str | None = None
 
 
 class Trace:
@@ -77,6 +80,7 @@ class Trace:
         }
         self.engine_nodes = _numbered(top)
         ids = {node: i for i, node in enumerate(self.engine_nodes)}
+        found_values = [_value(node, values) for node in self.engine_nodes]
         self.nodes = tuple(
             TraceNode(
                 ids[node],
@@ -86,12 +90,13 @@ class Trace:
                 _params(node),
                 tuple(node.shape),
                 str(getattr(node, "dtype", None) or "float"),
-                _value(node, values),
+                _plain(value),
                 _plain(gradients.get(node)),
                 tuple(_plain(flows.get((node, i))) for i in range(len(node.inputs))),
                 where(node),
+                None if value is None else backend.device_of(value).name,
             )
-            for node in self.engine_nodes
+            for node, value in zip(self.engine_nodes, found_values, strict=True)
         )
 
     def __len__(self) -> int:
@@ -132,7 +137,14 @@ class _Values(Interposer):
         self.values: dict[Node, tuple] = {}
 
     def recorded(self, node: Any, values: tuple) -> None:
-        self.values[node] = tuple(np.array(v) if isinstance(v, np.ndarray) else v for v in values)
+        self.values[node] = tuple(_copy(v) for v in values)
+
+
+def _copy(value: Any) -> Any:
+    """What nobody will write into: a copy on the same device."""
+    device = backend.device_of(value)
+    found = device.to_numpy(value)
+    return device.from_numpy(np.array(found)) if isinstance(found, np.ndarray) else value
 
 
 def _numbered(top: Node) -> list[Node]:
@@ -174,7 +186,7 @@ def _value(node: Any, values: dict[Node, tuple]) -> Any:
     if values.get(node):
         return values[node][-1]
     owner = node.owner() if isinstance(node, Leaf) and node.owner is not None else None
-    return None if owner is None else owner._data.copy()
+    return None if owner is None else owner._data
 
 
 def _plain(value: Any) -> Any:
@@ -182,5 +194,5 @@ def _plain(value: Any) -> Any:
         return _plain(value[1])
     if isinstance(value, list):
         return [_plain(part) for part in value]
-    value = dense(value)
+    value = on_host(dense(value))
     return np.array(value) if isinstance(value, (np.ndarray, np.generic)) else value

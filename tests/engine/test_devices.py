@@ -5,61 +5,14 @@ import pytest
 
 import minigrad as mg
 from minigrad import backend
-
-
-class FakeArray(np.lib.mixins.NDArrayOperatorsMixin):
-    """An array in a memory of its own, with as little of NumPy's protocols as rules need."""
-
-    def __array_ufunc__(self, ufunc, method, *inputs, **options):
-        assert method == "__call__" and not any(isinstance(x, np.ndarray) for x in inputs)
-        there = [x._there if isinstance(x, FakeArray) else x for x in inputs]
-        return FakeArray(ufunc(*there, **options))
-
-    def __init__(self, array):
-        self._there = np.asarray(array)
-
-    @property
-    def shape(self):
-        return self._there.shape
-
-    @property
-    def dtype(self):
-        return self._there.dtype
-
-    @property
-    def ndim(self):
-        return self._there.ndim
-
-    @property
-    def size(self):
-        return self._there.size
-
-    base = None
-
-
-def kernel_of(op):
-    """A kernel that computes as the op does, but on fake arrays only."""
-
-    def kernel(*args, **params):
-        assert not any(isinstance(a, np.ndarray) for a in args)
-        there = [a._there if isinstance(a, FakeArray) else a for a in args]
-        return FakeArray(op.forward(*there, **params))
-
-    return kernel
+from tests.devices import keep_registries, register_fake
 
 
 @pytest.fixture
 def fake(monkeypatch):
     """A device `fake:0` with kernels for a few ops; gone again afterwards."""
-    for registry in ("_devices", "_device_of_type", "_kernels", "_cpu_kernels"):
-        monkeypatch.setattr(backend, registry, dict(getattr(backend, registry)))
-    device = backend.Device(
-        "fake:0", FakeArray, lambda a: FakeArray(a.copy()), lambda a: a._there.copy(), None
-    )
-    backend.register_device(device)
-    for op in (mg.multiply, mg.add, mg.exp, mg.negative):
-        backend.register_kernel(op.name, "fake:0", kernel_of(op))
-    return "fake:0"
+    keep_registries(monkeypatch)
+    return register_fake([mg.multiply, mg.add, mg.exp, mg.negative])
 
 
 def test_the_cpu_is_always_there():

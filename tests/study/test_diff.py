@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 import minigrad
 from minigrad import backend, study
 from minigrad.observing import Interposer, stand
+from tests.devices import FakeArray, keep_registries, kernel_of, register_fake
+from tests.engine.test_ops import engine_ops
 from tests.study.programs import scalar_programs, tensor_programs
 
 PROGRAMS = scalar_programs() | tensor_programs() | tensor_programs(np.float32)
@@ -229,3 +231,133 @@ def test_nodes_with_several_outputs_are_compared():
 
     assert not study.diff(study.trace(loss, 2.0), study.trace(loss, 2.0))
     assert study.diff(study.trace(loss, 2.0), study.trace(loss, 3.0)).first.a.op == "multiply"
+
+
+# --- two devices ---------------------------------------------------------------------------------
+
+UNARY = (minigrad.tanh, minigrad.sin, minigrad.sigmoid, minigrad.negative)
+BINARY = (minigrad.add, minigrad.subtract, minigrad.multiply, minigrad.matmul)
+STEPS = st.lists(
+    st.tuples(st.integers(0, 7), st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=8
+)
+
+
+@pytest.fixture(scope="module")
+def device():
+    """A second device, with kernels for every op that has one result."""
+    with pytest.MonkeyPatch.context() as patch:
+        keep_registries(patch)
+        yield register_fake(op for op in engine_ops().values() if not op.multiple)
+
+
+def on_device(name, steps, moved_early=False, back=True):
+    """A run of the same steps on some device; the leaves lie on the CPU and are moved there."""
+    rng = np.random.default_rng(len(steps))
+    leaves = [
+        minigrad.tensor(rng.uniform(-1, 1, (3, 3)), requires_grad=True, name=n) for n in "xyz"
+    ]
+
+    def f():
+        values = list(leaves)
+        if moved_early:
+            values = [t.to(name) for t in reversed(values)][::-1]
+        for kind, i, j in steps:
+            a, b = (values[-1 - k % len(values)].to(name) for k in (i, j))
+            values.append(UNARY[kind](a) if kind < 4 else BINARY[kind - 4](a, b))
+        loss = minigrad.sum(values[-1])
+        return loss.to("cpu") if back else loss
+
+    return study.trace(f)
+
+
+class Plant:
+    """A kernel of the second device that gets one result a little wrong, the first like `value`."""
+
+    def __init__(self, op, value):
+        self.usual, self.value, self.result = kernel_of(op), value, None
+
+    def __call__(self, *args, **params):
+        found = self.usual(*args, **params)
+        if self.result is None and np.array_equal(found._there, self.value):
+            self.result = found._there + 1e-3
+            return FakeArray(self.result.copy())
+        return found
+
+
+@given(STEPS, st.booleans(), st.booleans())
+def test_two_devices_that_compute_alike_do_not_differ(device, steps, moved_early, back):
+    first, second = on_device("cpu", steps), on_device(device, steps, moved_early, back)
+    assert {n.device for n in second.nodes} == {"cpu", device}
+    assert {n.device for n in first.nodes} == {"cpu"}
+    assert all(isinstance(n.value, np.ndarray) for n in second.nodes)
+    assert all(g is None or isinstance(g, np.ndarray) for n in second.nodes for g in
+               (n.gradient, *n.contributions))  # fmt: skip
+    assert not study.diff(first, second) and not study.diff(second, first)
+
+
+@given(STEPS, st.integers(0, 7))
+@example([(7, 0, 1), (0, 0, 0), (4, 0, 2)], 0)
+def test_what_one_device_computes_differently_is_the_node_reported(device, steps, number):
+    first = on_device("cpu", steps)
+    gates = [node for node in first.nodes if node.inputs]
+    victim = gates[number % len(gates)]
+    op = first.engine_nodes[victim.id].op
+    plant = Plant(op, victim.value)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(backend._kernels, (op.name, device), plant)
+        second = on_device(device, steps)
+    assert plant.result is not None
+    found = study.diff(first, second, rtol=1e-9, atol=1e-12)
+    there = [n for n in second.nodes if n.op == op.name and np.array_equal(n.value, plant.result)]
+    if not there:  # it was a twin that does not lead to the loss
+        assert not found
+        return
+    twins = [n for n in gates if n.op == op.name and np.array_equal(n.value, victim.value)]
+    assert (found.first.kind, found.first.a.id) == ("value", twins[0].id)
+    assert found.first.b is there[0] and found.first.distance == pytest.approx(1e-3, rel=1e-6)
+    assert (found.first.a.device, found.first.b.device) == ("cpu", device)
+    assert ", on cpu" in str(found) and f", on {device}" in str(found)
+
+
+@given(STEPS, st.integers(0, 7))
+def test_what_a_rule_gives_differently_on_one_device_is_the_gate_reported(device, steps, number):
+    first = on_device("cpu", steps)
+
+    class PerturbThere(Perturb):
+        def pull(self, proceed, node, g, needs, record, closed):
+            if node.op.name == "to" or not isinstance(g, FakeArray):
+                return proceed(node, g, needs, record, closed)
+            return super().pull(proceed, node, g, needs, record, closed)
+
+    with stand(PerturbThere(number)) as perturbed:
+        second = on_device(device, steps)
+    found = study.diff(first, second, rtol=1e-9, atol=1e-12)
+    assert bool(found) == (perturbed.victim is not None)
+    if found:
+        place = next(i for i, n in enumerate(second.engine_nodes) if n is perturbed.victim)
+        assert (found.first.kind, found.first.b.id) == ("gradient", place)
+        assert "contribution to input" in found.first.words
+
+
+def test_another_op_on_one_device_is_told_and_drawn(device):
+    first = on_device("cpu", [(7, 0, 1), (0, 0, 0)])
+    found = study.diff(first, on_device(device, [(7, 0, 1), (1, 0, 0)]))
+    assert (found.first.kind, found.first.words) == ("structure", "op tanh and sin")
+    assert "▶ ≠ sin" in found.draw("b").text() and "▶ ≠ tanh" in found.draw("a").text()
+
+
+def test_a_move_between_devices_can_be_all_there_is(device):
+    x = minigrad.tensor([1.0, 2.0], requires_grad=True, name="x")
+    first = study.trace(lambda: x.to("cpu"), gradient=np.ones(2, "f"))
+    second = study.trace(lambda: x.to(device).to("cpu"), gradient=np.ones(2, "f"))
+    assert not study.diff(first, second)
+
+
+def test_an_anomaly_on_another_device_is_found(device):
+    x = minigrad.tensor([0.0, 4.0], requires_grad=True)
+    with pytest.raises(study.AnomalyError, match="backward pass of sqrt") as caught:
+        with study.anomalies(), np.errstate(all="ignore"):
+            minigrad.sum(minigrad.sqrt(x.to(device))).backward()
+    assert "1 of 2 inf" in str(caught.value)
+    with pytest.raises(study.AnomalyError, match="forward pass of log"), study.anomalies():
+        minigrad.log(x.to(device))
