@@ -1,4 +1,4 @@
-"""Changes of pictures that keep what they show: a network that sees them learns to ignore them."""
+"""Small shifts along rows and columns: the change that suits nearly every kind of picture."""
 
 from __future__ import annotations
 
@@ -10,29 +10,9 @@ from numpy.typing import NDArray
 
 from minigrad.random import Generator
 
-from .dataset import Batch, Transform
+from ..dataset import Batch
 
-__all__ = ["Compose", "RandomShift"]
-
-
-class Compose:
-    """Transforms of a batch one after the other, each with random numbers of its own.
-
-    Args:
-        transforms: in the order in which they are done.
-    """
-
-    def __init__(self, *transforms: Transform) -> None:
-        self.transforms = transforms
-
-    def __call__(self, batch: Batch, generator: Generator) -> Batch:
-        """The batch after all of them."""
-        for number, transform in enumerate(self.transforms):
-            batch = transform(batch, generator.fork(number))
-        return batch
-
-    def __repr__(self) -> str:
-        return f"Compose({', '.join(map(repr, self.transforms))})"
+__all__ = ["RandomShift", "shift"]
 
 
 class RandomShift:
