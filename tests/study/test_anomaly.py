@@ -1,7 +1,12 @@
 """Anomaly mode finds a NaN that is born in any op, in the forward and in the backward pass."""
 
 import functools
+import json
+import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +20,7 @@ from tests.engine.samples import SAMPLES
 from tests.engine.test_ops import engine_ops
 from tests.study.programs import scalar_programs, tensor_programs
 
+ROOT = Path(__file__).parents[2]
 OPS = engine_ops()
 # Their results are booleans and integers, which hold neither NaN nor infinity.
 EXACT = set(
@@ -303,3 +309,24 @@ def test_off_it_is_gone_and_other_threads_are_left_alone():
         thread.start()
         thread.join()
     assert errors == []
+
+
+def test_off_the_engine_executes_what_it_did_before_it_was_ever_imported():
+    """Instruction by instruction, so no clock has a say; the same file tells what was looked at."""
+    ran = subprocess.run(
+        [sys.executable, Path(__file__).with_name("executed.py")],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    found = json.loads(ran.stdout)
+    assert found["loaded"] is False  # `import minigrad` and a backward pass do not load it
+    for moment in ("imported", "left", "left by an error", "left by others"):
+        assert found[moment] == found["before"], moment
+    assert (found["changed"], found["empty"]) == ([], True)
+    # And it can tell: inside, more is executed.
+    for graph, told in found["before"].items():
+        assert told["instructions"] > 2000 and told["calls"] > 100
+        assert found["inside"][graph]["instructions"] > told["instructions"]
+        assert found["inside"][graph]["calls"] > told["calls"]
+        assert found["inside"][graph]["digest"] != told["digest"]
+    assert found["empty inside"] is False
