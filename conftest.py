@@ -7,3 +7,4 @@ the place of the function `minigrad.study.explain`.
 import minigrad.check
 import minigrad.draw
 import minigrad.study  # noqa: F401 - loading them is the point
+import minigrad_nn.models  # noqa: F401
