@@ -125,8 +125,9 @@ def _checked(
         )
     wanted = (values.shape[0], *values.shape[2:])
     if classes.dtype.kind not in "iu":
+        soft = f", or probabilities of shape {values.shape}" if name == "cross_entropy" else ""
         raise TypeError(
-            f"{name}: target must hold class numbers, integers of shape {wanted}, got "
+            f"{name}: target must hold class numbers, integers of shape {wanted}{soft}, got "
             f"{classes.dtype} of shape {classes.shape}; convert them with .astype(int), or take "
             ".argmax(1) of one-hot rows"
         )
@@ -149,18 +150,23 @@ def _checked(
     return classes
 
 
+def _class_weights(name: str, values: Any, weight: Any) -> Any:
+    """(classes, 1, ..., 1), to be multiplied with `values`, (N, classes, ...)."""
+    weight = np.asarray(raw(weight), values.dtype)
+    if weight.shape != values.shape[1:2]:
+        raise ValueError(
+            f"{name}: weight must have shape {values.shape[1:2]}, one number for each class of "
+            f"x of shape {values.shape}, got {weight.shape}"
+        )
+    return weight.reshape(-1, *[1] * (values.ndim - 2))
+
+
 def _weights(
     name: str, x: Any, classes: Any, weight: Any, ignore_index: int
 ) -> tuple[Any, Any, Any]:
     """Class weights as an array or None, safe classes, and what counts, or None if all does."""
-    values = raw(x)
     if weight is not None:
-        weight = np.asarray(raw(weight), values.dtype)
-        if weight.shape != values.shape[1:2]:
-            raise ValueError(
-                f"{name}: weight must have shape {values.shape[1:2]}, one number for each class of "
-                f"x of shape {values.shape}, got {weight.shape}"
-            )
+        weight = _class_weights(name, raw(x), weight).reshape(-1)
     counts = classes != ignore_index
     if counts.all():
         return weight, classes, None
@@ -178,6 +184,41 @@ def _weighted(loss: Any, classes: Any, weight: Any, counts: Any, reduction: str)
     return sum_over(loss) * (1.0 / total if total else float("nan"))
 
 
+def _are_probabilities(x: Any, target: Any) -> bool:
+    """Whether a target holds a float for each logit, and not class numbers."""
+    values = raw(target)
+    if not hasattr(values, "dtype"):
+        values = np.asarray(values)
+    return bool(values.dtype.kind == "f" and values.ndim > 1 and values.shape == raw(x).shape)
+
+
+def _soft_cross_entropy(
+    x: Any, target: Any, reduction: str, smoothing: float, weight: Any, ignore_index: int
+) -> Any:
+    """`-sum(weight * target * log_softmax(x))` over the classes, for each prediction; reduced."""
+    values = raw(x)
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"cross_entropy: reduction must be one of {REDUCTIONS}, got {reduction!r}")
+    if values.dtype.kind != "f":
+        raise TypeError(
+            f"cross_entropy: x must hold floats, got {values.dtype}; convert it with .astype"
+        )
+    if ignore_index >= 0:
+        raise ValueError(
+            f"cross_entropy: ignore_index={ignore_index} names a class number to leave out, but "
+            "the target holds probabilities; give it a weight of 0"
+        )
+    if not hasattr(target, "astype"):
+        target = np.asarray(target)
+    target = target.astype(values.dtype)
+    if smoothing:
+        target = target * (1.0 - smoothing) + smoothing / values.shape[1]
+    log_p = log_softmax(x, 1)
+    if weight is not None:
+        log_p = log_p * _class_weights("cross_entropy", values, weight)
+    return _reduce(-sum_over(log_p * target, 1), reduction)
+
+
 def cross_entropy(
     x: Any,
     target: Any,
@@ -188,30 +229,40 @@ def cross_entropy(
 ) -> Any:
     """How surprised a prediction is by the truth: `-log(softmax(x)[target])`.
 
+    Where the truth is not one class but a probability for each, as `Mixup` gives it, every class is
+    a little of a surprise: `-sum(target * log(softmax(x)))`, over the classes.
+
     With label smoothing s the truth is taken to be `1 - s` for the target and `s / classes` for
     every class besides: `(1 - s) * loss - (s / classes) * sum(log_softmax(x))` (Szegedy and
     others, "Rethinking the Inception architecture", 2016).
 
     Args:
         x: logits, `(N, classes)` or `(N, classes, *spatial)`.
-        target: class numbers, integers of shape `(N,)` or `(N, *spatial)`.
+        target: class numbers, integers of shape `(N,)` or `(N, *spatial)`; or probabilities,
+            floats of the shape of `x`, which may have a gradient of their own.
         reduction: "mean" or "sum" over all predictions, or "none".
         label_smoothing: in [0, 1].
-        weight: `(classes,)`, how much each class counts; the mean is then by these weights.
-        ignore_index: a target that does not count, such as that of unlabelled pixels.
+        weight: `(classes,)`, how much each class counts; the mean over class numbers is then by
+            these weights, the mean over probabilities is not.
+        ignore_index: a target that does not count, such as that of unlabelled pixels; negative,
+            and without effect, for probabilities.
 
     Raises:
         ValueError: a target that is no class, wrong shapes, or an argument out of its range.
-        TypeError: targets that are no integers, or logits that are no floats.
+        TypeError: targets that are neither, or logits that are no floats.
 
     >>> import minigrad
     >>> loss = cross_entropy(minigrad.tensor([[0.97, 0.02, 0.01]]).log(), [0])
     >>> f"{loss.item():.2f}"
     '0.03'
+    >>> f"{cross_entropy(minigrad.zeros((1, 3)), [[0.5, 0.5, 0.0]]).item():.4f}"
+    '1.0986'
     """
-    classes = _checked("cross_entropy", x, target, reduction, ignore_index)
     if not 0.0 <= label_smoothing <= 1.0:
         raise ValueError(f"cross_entropy: label_smoothing must be in [0, 1], got {label_smoothing}")
+    if _are_probabilities(x, target):
+        return _soft_cross_entropy(x, target, reduction, label_smoothing, weight, ignore_index)
+    classes = _checked("cross_entropy", x, target, reduction, ignore_index)
     weight, classes, counts = _weights("cross_entropy", x, classes, weight, ignore_index)
     if weight is None and counts is None:
         return _cross_entropy(x, classes, smoothing=label_smoothing, reduction=reduction)

@@ -45,7 +45,7 @@ class _Loss(Module):
 
 
 class CrossEntropyLoss(_Loss):
-    """Cross-entropy of logits and class numbers; see `functional.cross_entropy`.
+    """Cross-entropy of logits and class numbers or probabilities; see `functional.cross_entropy`.
 
     Args:
         weight: `(classes,)`, how much each class counts.

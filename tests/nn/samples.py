@@ -243,6 +243,18 @@ FUNCTIONS = {
             (0.2, CLASSES, 0, "mean"),
             (0.1, CLASSES, -100, "none"),
         )
+    ]
+    + [
+        (
+            lambda x, t, s=s, w=w, r=r: F.cross_entropy(x, t, r, s, w),
+            drawn(*shape),
+            rng.dirichlet(np.ones(4), shape[0] * int(np.prod(shape[2:]))).reshape(shape),
+        )
+        for s, w, r, shape in (
+            (0.0, None, "mean", (3, 4)),
+            (0.2, CLASSES, "sum", (2, 4)),
+            (0.1, CLASSES, "none", (2, 4, 1)),
+        )
     ],
     "l1_loss": [(F.l1_loss, apart(2, 3), apart(2, 3) + 0.05)],
     "smooth_l1_loss": [

@@ -86,7 +86,7 @@ def test_reductions_agree_with_each_other(n, classes, smoothing, planes):
         (mg.zeros((2, 3)), [[0], [1]], ValueError, r"shape \(2,\).*got shape \(2, 1\)"),
         (mg.zeros((2, 3)), [0, 1, 2], ValueError, r"got shape \(3,\)"),
         (mg.zeros((2, 3)), mg.zeros(2), TypeError, "float32.*astype"),
-        (mg.zeros((2, 3)), mg.zeros((2, 3)), TypeError, "argmax"),
+        (mg.zeros((2, 3)), mg.zeros((2, 4)), TypeError, "argmax"),
         (mg.zeros(3), [0], ValueError, r"got shape \(3,\)"),
         (mg.zeros((2, 3)).astype(int), [0, 1], TypeError, "floats"),
     ],
@@ -117,6 +117,43 @@ def test_targets_of_any_integer_type(kind):
     wanted = F.softmax(x.data)
     wanted[[0, 1, 2], [3, 0, 2]] -= 0.9
     np.testing.assert_allclose(x.grad.data, (wanted - 0.1 / 4) / 3, rtol=1e-12)
+
+
+def test_probabilities_of_one_class_are_that_class():
+    x = np.random.default_rng(3).standard_normal((5, 4, 2))
+    target = np.random.default_rng(4).integers(0, 4, (5, 2))
+    rows = np.moveaxis(np.eye(4)[target], -1, 1)
+    for settings in ({}, {"reduction": "none"}, {"reduction": "sum", "label_smoothing": 0.2}):
+        found, wanted = (F.cross_entropy(mg.tensor(x), t, **settings) for t in (rows, target))
+        np.testing.assert_allclose(found.data, wanted.data, rtol=1e-12)
+
+
+def test_probabilities_keep_the_dtype_and_may_have_a_gradient():
+    x = mg.tensor([[1.0, 2.0, 3.0]], requires_grad=True)
+    target = mg.tensor([[0.2, 0.3, 0.5]], requires_grad=True)
+    loss = F.cross_entropy(x, target)
+    loss.backward()
+    assert loss.dtype == x.grad.dtype == np.float32
+    np.testing.assert_allclose(x.grad.data, F.softmax(x.data) - target.data, rtol=1e-5)
+    np.testing.assert_allclose(target.grad.data, -F.log_softmax(x.data), rtol=1e-5)
+    assert F.cross_entropy(x, [[0.2, 0.3, 0.5]]).dtype == np.float32
+    assert F.cross_entropy(x, np.array([[0.2, 0.3, 0.5]])).dtype == np.float32
+
+
+def test_wrong_settings_for_probabilities_are_told():
+    x, target = mg.zeros((2, 3)), np.full((2, 3), 1 / 3)
+    with pytest.raises(ValueError, match="ignore_index=1 names a class number"):
+        F.cross_entropy(x, target, ignore_index=1)
+    with pytest.raises(ValueError, match="reduction.*'avg'"):
+        F.cross_entropy(x, target, "avg")
+    with pytest.raises(ValueError, match=r"weight must have shape \(3,\)"):
+        F.cross_entropy(x, target, weight=[1.0])
+    with pytest.raises(TypeError, match="floats"):
+        F.cross_entropy(x.astype(int), target)
+    with pytest.raises(ValueError, match="label_smoothing"):
+        F.cross_entropy(x, target, label_smoothing=-1)
+    with pytest.raises(TypeError, match=r"or probabilities of shape \(2, 3\)"):
+        F.cross_entropy(x, target[:1])
 
 
 def test_mse():

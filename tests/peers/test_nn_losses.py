@@ -39,6 +39,23 @@ def test_cross_entropy(reduction, extra, weighted, smoothing, ignored):
     )
 
 
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("extra", [(), (2, 3)])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_cross_entropy_with_probabilities(reduction, extra, weighted, smoothing):
+    x = rng.normal(0, 5, (6, 4, *extra))
+    target = np.moveaxis(rng.dirichlet(np.ones(4), (6, *extra)), -1, 1)
+    weight = np.array([0.5, 2.0, 1.0, 0.1]) if weighted else None
+    tweight = torch.tensor(weight) if weighted else None
+    settings = dict(reduction=reduction, label_smoothing=smoothing)
+    compare(
+        lambda a, t: nn.CrossEntropyLoss(weight, **settings)(a, t),
+        lambda a, t: TF.cross_entropy(a, t, tweight, **settings),
+        [x, target],
+    )
+
+
 def test_nothing_that_counts_is_nan_as_in_pytorch():
     x, target = rng.standard_normal((2, 3)), np.array([-100, -100])
     assert torch.isnan(TF.cross_entropy(torch.tensor(x), torch.tensor(target)))
