@@ -1,10 +1,24 @@
 """Architectures of the lectures, one file a family; start with `lenet5.py`.
 
-Names in lower case make a network that torchvision has too, under its name, with its state.
+Names in lower case make a network; those that torchvision has too have its names, and its state:
 `minigrad_nn.io.load_pretrained` reads weights for them.
 """
 
 from .alexnet import AlexNet, AlexNet2014, alexnet
+from .cifar_resnet import (
+    CifarResNet,
+    plain20,
+    plain32,
+    plain44,
+    plain56,
+    plain110,
+    resnet20,
+    resnet32,
+    resnet44,
+    resnet56,
+    resnet110,
+)
+from .densenet import DenseNet, densenet121, densenet169, densenet201
 from .googlenet import (
     GoogLeNet,
     GoogLeNetOutput,
@@ -13,6 +27,18 @@ from .googlenet import (
     googlenet,
 )
 from .lenet5 import LeNet5
+from .mobilenet import MobileNet, mobilenet_v1
+from .mobilenet_v2 import MobileNetV2, mobilenet_v2
+from .resnet import (
+    ResNet,
+    plain18,
+    plain34,
+    resnet18,
+    resnet34,
+    resnet50,
+    resnet101,
+    resnet152,
+)
 from .vgg import VGG, vgg11, vgg11_bn, vgg13, vgg13_bn, vgg16, vgg16_bn, vgg19, vgg19_bn
 from .zfnet import ZFNet
 
@@ -20,14 +46,41 @@ __all__ = [
     "VGG",
     "AlexNet",
     "AlexNet2014",
+    "CifarResNet",
+    "DenseNet",
     "GoogLeNet",
     "GoogLeNetOutput",
     "Inception",
     "LeNet5",
+    "MobileNet",
+    "MobileNetV2",
+    "ResNet",
     "ZFNet",
     "alexnet",
     "auxiliary_cross_entropy",
+    "densenet121",
+    "densenet169",
+    "densenet201",
     "googlenet",
+    "mobilenet_v1",
+    "mobilenet_v2",
+    "plain18",
+    "plain20",
+    "plain32",
+    "plain34",
+    "plain44",
+    "plain56",
+    "plain110",
+    "resnet18",
+    "resnet20",
+    "resnet32",
+    "resnet34",
+    "resnet44",
+    "resnet50",
+    "resnet56",
+    "resnet101",
+    "resnet110",
+    "resnet152",
     "vgg11",
     "vgg11_bn",
     "vgg13",
