@@ -1,4 +1,4 @@
-"""Numbers that say how good predictions are: accuracy, confusion, overlap of regions, precision."""
+"""How often the right class is named: accuracy, the confusion matrix, and average precision."""
 
 from __future__ import annotations
 
@@ -6,26 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from minigrad import backend
-from minigrad.core import raw
+from minigrad_nn.metrics.arrays import plain
 
 __all__ = [
     "accuracy",
     "average_precision",
     "confusion_matrix",
     "mean_average_precision",
-    "mean_iou",
-    "region_iou",
     "topk_accuracy",
 ]
 
 
 def _arrays(name: str, scores: Any, targets: Any) -> tuple[np.ndarray, np.ndarray]:
-    found = []
-    for value in (scores, targets):
-        value = raw(value)
-        found.append(np.asarray(backend.device_of(value).to_numpy(value)))
-    s, t = found
+    s, t = plain(scores), plain(targets)
     if s.ndim != 2 or t.shape != s.shape[:1]:
         raise ValueError(
             f"{name}: scores must be (N, classes) and targets (N,), got shapes {s.shape} and "
@@ -88,67 +81,6 @@ def confusion_matrix(scores: Any, targets: Any) -> np.ndarray:
     return counts.reshape(classes, classes)
 
 
-def _plain(value: Any) -> np.ndarray:
-    value = raw(value)
-    return np.asarray(backend.device_of(value).to_numpy(value))
-
-
-def region_iou(
-    predictions: Any, targets: Any, classes: int, ignore_index: int | None = None
-) -> np.ndarray:
-    """For each class, the overlap of predicted and true places: what both share, over their union.
-
-    Args:
-        predictions: class numbers of any shape, such as `scores.argmax(1)` of `(N, H, W)`.
-        targets: true class numbers of the same shape.
-        classes: how many there are.
-        ignore_index: a target whose places do not count.
-
-    Returns:
-        `(classes,)`, float64; NaN for a class that is neither there nor predicted.
-
-    Raises:
-        ValueError: shapes differ, or a number that is no class.
-        TypeError: numbers that are no integers.
-    """
-    p, t = _plain(predictions), _plain(targets)
-    if p.shape != t.shape:
-        raise ValueError(
-            f"region_iou: predictions have shape {p.shape}, but targets {t.shape}; take "
-            "scores.argmax(1) first"
-        )
-    for name, value in (("predictions", p), ("targets", t)):
-        if value.dtype.kind not in "iu":
-            raise TypeError(f"region_iou: {name} must be class numbers, not {value.dtype}")
-    counts = np.ones(t.shape, bool) if ignore_index is None else t != ignore_index
-    p, t = p[counts].astype(np.int64), t[counts].astype(np.int64)
-    for name, value in (("predictions", p), ("targets", t)):
-        if value.size and (value.min() < 0 or value.max() >= classes):
-            raise ValueError(
-                f"region_iou: {name} reach from {value.min()} to {value.max()}, but the classes "
-                f"are 0 to {classes - 1}"
-            )
-    table = np.bincount(t * classes + p, minlength=classes * classes).reshape(classes, classes)
-    both = np.diag(table).astype(np.float64)
-    union = table.sum(0) + table.sum(1) - both
-    return np.divide(both, union, out=np.full(classes, np.nan), where=union > 0)
-
-
-def mean_iou(
-    predictions: Any, targets: Any, classes: int, ignore_index: int | None = None
-) -> float:
-    """The mean of `region_iou` over the classes that are there or predicted; NaN if none is.
-
-    Everingham and others, "The Pascal visual object classes challenge", 2015.
-
-    >>> mean_iou([[0, 0, 1, 1]], [[0, 1, 1, 1]], classes=3)
-    0.5833333333333333
-    """
-    found = region_iou(predictions, targets, classes, ignore_index)
-    found = found[~np.isnan(found)]
-    return float(found.mean()) if found.size else float("nan")
-
-
 def average_precision(scores: Any, targets: Any) -> float:
     """The area under precision over recall, as the threshold falls: `Σ (R_i - R_(i-1)) P_i`.
 
@@ -167,7 +99,7 @@ def average_precision(scores: Any, targets: Any) -> float:
     >>> average_precision([0.9, 0.8, 0.7, 0.6], [1, 0, 1, 0])
     0.8333333333333333
     """
-    s, t = _plain(scores), _plain(targets)
+    s, t = plain(scores), plain(targets)
     if s.ndim != 1 or t.shape != s.shape:
         raise ValueError(
             f"average_precision: scores and targets must be (N,), got {s.shape} and {t.shape}"
@@ -196,7 +128,7 @@ def mean_average_precision(scores: Any, targets: Any) -> float:
     Raises:
         ValueError: wrong shapes; TypeError: class numbers that are no integers.
     """
-    s, t = _plain(scores), _plain(targets)
+    s, t = plain(scores), plain(targets)
     if t.ndim == 1:
         s, t = _arrays("mean_average_precision", s, t)
         t = t[:, None] == np.arange(s.shape[1])
