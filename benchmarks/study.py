@@ -1,23 +1,31 @@
 """What it costs to be watched, and what it costs when nobody watches.
 
-    python benchmarks/study.py [--turns N]
+    python benchmarks/study.py [--turns N] [--json FILE]
 
 One training step (forward and backward) of a perceptron on tensors, and one of a perceptron of
 scalars, in processor time: as it is, and with each tool of `minigrad.study` standing by.  "off" is
 the same step timed once more: after the tools have come and gone it has to cost what it cost
-before them.  Candidates take turns, and the table shows the median of ratios within a turn.
+before them.  Candidates take turns, in another order each time, and the table shows the median of
+the ratios within a turn and, in brackets, their lower and upper quartile.
+
+That "off" costs nothing is not left to a clock: `tests/study/test_anomaly.py` compares what is
+executed, instruction by instruction.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import json
+import platform
 import random
 import statistics
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from datetime import date
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -91,28 +99,54 @@ def seconds(step: Callable[[], None], tool: Callable[[], AbstractContextManager]
                 return elapsed / repeats
 
 
+def ratios(step: Callable[[], None], turns: int) -> tuple[float, dict[str, list[float]]]:
+    """Median seconds of a bare step, and for each tool its ratios to the bare step, by turn."""
+    candidates = {"bare": nullcontext, **TOOLS}
+    times: dict[str, list[float]] = {name: [] for name in candidates}
+    for tool in candidates.values():
+        seconds(step, tool)
+    order = list(candidates)
+    shuffle = random.Random(0).shuffle
+    for _ in range(turns):
+        shuffle(order)
+        gc.collect()
+        for name in order:
+            times[name].append(seconds(step, candidates[name]))
+    bare = times.pop("bare")
+    found = {n: [t / b for t, b in zip(ts, bare, strict=True)] for n, ts in times.items()}
+    return statistics.median(bare), found
+
+
 def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--turns", type=int, default=15)
-    turns = parser.parse_args().turns
+    parser.add_argument("--turns", type=int, default=41)
+    parser.add_argument("--json", help="also write the figures to this file")
+    options = parser.parse_args()
     work = {
         "scalar perceptron": scalar_step(),
         "tensors, width 16, batch 8": tensor_step(16, 8),
         "tensors, width 256, batch 128": tensor_step(256, 128),
     }
+    result: dict[str, Any] = {
+        "date": date.today().isoformat(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "turns": options.turns,
+        "workloads": {},
+    }
     for title, step in work.items():
-        step()
-        base: list[float] = []
-        ratios: dict[str, list[float]] = {name: [] for name in TOOLS}
-        for _ in range(turns):
-            gc.collect()
-            base.append(seconds(step, nullcontext))
-            for name, tool in TOOLS.items():
-                ratios[name].append(seconds(step, tool) / base[-1])
-        print(f"{title}: {statistics.median(base) * 1e6:.0f} us a step")
-        for name, values in ratios.items():
-            print(f"  {name:20} {statistics.median(values):6.2f} x")
+        bare, found = ratios(step, options.turns)
+        print(f"{title}: {bare * 1e6:.0f} us a step")
+        told = result["workloads"][title] = {"us_per_step": bare * 1e6, "ratios": {}}
+        for name, values in found.items():
+            low, median, high = statistics.quantiles(values, n=4)
+            print(f"  {name:20} {median:6.3f} x  ({low:.3f} to {high:.3f})")
+            told["ratios"][name] = {"median": median, "quartiles": [low, high]}
+    if options.json:
+        with open(options.json, "w", encoding="utf-8") as file:
+            json.dump(result, file, indent=1)
+            file.write("\n")
 
 
 if __name__ == "__main__":

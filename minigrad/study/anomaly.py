@@ -73,6 +73,9 @@ class AnomalyError(FloatingPointError):
 def anomalies(stop: bool = True, kinds: Sequence[str] = KINDS) -> Iterator[list[Anomaly]]:
     """Find where NaN or infinity is born, in this thread.
 
+    A step on small tensors takes twice as long inside, one on large ones about a sixth more, and
+    one on scalars nine times (`benchmarks/study.py`); outside of it nothing is left of it.
+
     Args:
         stop: raise at the first; otherwise go on and collect them all.
         kinds: what to look for, "nan", "inf" or both.  A mask of minus infinity is no fault:

@@ -6,11 +6,12 @@ symbols, and what it computes is printed: ops of the user's own are explained as
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from minigrad.core import Node, enable_grad, leading_to, walk
+from minigrad.core import GraphError, Node, enable_grad, leading_to, walk
 from minigrad.observing import stand
 from minigrad.scalar import Constant, Scalar
 from minigrad.study.contributions import FlowRecorder
@@ -114,20 +115,22 @@ class Derivation:
 def explain(w: Any, loss: Any = None, gradient: float = 1.0) -> Derivation:
     """The derivation of the gradient of `loss` by `w`, on a scalar graph.
 
-    A value does not know what was computed from it, so the loss has to be named, unless its
-    backward pass ran inside `recording()`, which remembers the last one.  No `.grad` changes.
+    A value does not know what was computed from it.  Without a loss, `explain(w)` derives what
+    stands in `w.grad`: it looks among the variables of the code that calls it for the value whose
+    backward pass brought just that gradient, and where the pass ran inside `recording()`, which
+    remembers the last one, it need not be a variable.  It does not guess: if nothing gives
+    `w.grad`, or several do, it says so, and the loss has to be named.  No `.grad` changes.
     Where a gate gradient is exactly 0, the gate is closed and its contribution is 0, however
     steep its slope.
 
     Args:
         w: a Scalar, leaf or not.
-        loss: what is differentiated; by default where the last recorded backward pass began.
+        loss: what is differentiated.
         gradient: what the loss starts with.
 
     Raises:
-        TypeError: an argument is not a Scalar on a graph (of a tensor, take one element's graph),
-            or no loss is given and none was recorded.
-        ValueError: `loss` does not depend on `w`.
+        TypeError: an argument is not a Scalar on a graph (of a tensor, take one element's graph).
+        ValueError: `loss` does not depend on `w`, or no loss is given and it is not clear which.
 
     >>> import minigrad
     >>> x, y = minigrad.scalar(-2.0, name="x"), minigrad.scalar(5.0, name="y")
@@ -153,20 +156,15 @@ def explain(w: Any, loss: Any = None, gradient: float = 1.0) -> Derivation:
       ∂f/∂x = z
             = -4.0
             = -4.0
+    >>> f.backward()
+    >>> explain(x).value == explain(x, f).value == x.grad
+    True
     """
+    _expect_scalar("w", w)
     if loss is None:
-        loss = last_root()
-        if loss is None:
-            raise TypeError(
-                "explain: which gradient of w? Give the loss, explain(w, loss), or run backward() "
-                "inside study.recording(), which remembers it"
-            )
-    for name, value in (("w", w), ("loss", loss)):
-        if not isinstance(value, Scalar):
-            raise TypeError(
-                f"explain: {name} is a {type(value).__name__}; formulas are printed for scalar "
-                "graphs, so give Scalars"
-            )
+        frame = sys._getframe(1)
+        loss = _root_of(w, gradient, {**frame.f_globals, **frame.f_locals})
+    _expect_scalar("loss", loss)
     order = graph_of(loss, "explain")
     target = node_of(w, "explain")
     useful = leading_to(order, {target})
@@ -176,6 +174,69 @@ def explain(w: Any, loss: Any = None, gradient: float = 1.0) -> Derivation:
     with stand(FlowRecorder()) as recorder:
         (value,) = walk([(loss, float(gradient))], wanted=[target])
     return _Writer([*order, target], loss, target, float(gradient), recorder, value).derivation()
+
+
+def _expect_scalar(name: str, value: Any) -> None:
+    if not isinstance(value, Scalar):
+        raise TypeError(
+            f"explain: {name} is a {type(value).__name__}; formulas are printed for scalar "
+            "graphs, so give Scalars"
+        )
+
+
+def _root_of(w: Scalar, gradient: float, variables: Mapping[str, Any]) -> Scalar:
+    """Where the backward pass began that brought what stands in `w.grad`.
+
+    Raises:
+        ValueError: no such value is to be found, or several.
+    """
+    named: dict[Scalar, str] = {}
+    for name, value in variables.items():
+        if isinstance(value, Scalar) and value.op is not None and value.requires_grad:
+            named.setdefault(value, name)
+    last = last_root()
+    remembered = last if isinstance(last, Scalar) else None  # else a pass over tensors
+    known = ([] if remembered is None else [remembered]) + list(named)
+    graphs: dict[Scalar, set[Node]] = {}
+    stale = ""
+    for root in known:
+        try:
+            graphs[root] = set(graph_of(root, "explain"))
+        except GraphError as error:  # a leaf was set since
+            stale = f". Of {named.get(root, 'the recorded one')} it holds that {error}"
+    found = [r for r in graphs if w in graphs[r] and _brought(r, w, gradient)]
+    if remembered is not None and any(r is remembered for r in found):
+        return remembered
+    # A value below the loss can have the gradient 1 too; then its pass was the loss's.
+    found = [r for r in found if not any(r in graphs[top] for top in found if top is not r)]
+    if len(found) == 1:
+        return found[0]
+    if not found and remembered is not None and w in graphs.get(remembered, ()):
+        return remembered  # w.grad has been reset since, or has added up several passes
+    label = "w" if w.name is None else w.name
+    if w.grad is None:
+        problem = f"{label}.grad is None: no backward pass has reached it"
+    elif found:
+        names = " and ".join(named[root] for root in found)
+        problem = f"{label}.grad may come from {names}"
+    else:
+        problem = (
+            f"{label}.grad is {w.grad!r}, and no variable here has a backward pass that gives just "
+            "that (it may have added up several passes, or its loss is held elsewhere)"
+        )
+    raise ValueError(
+        f"explain: {problem}. Name the loss, explain(w, loss), or run its backward() inside "
+        f"study.recording(), which remembers it{stale}"
+    )
+
+
+def _brought(root: Scalar, w: Scalar, gradient: float) -> bool:
+    """Whether a backward pass has begun at `root`, and one from there gives `w.grad`."""
+    if w.grad is None or root.grad is None or float(root.grad) != gradient:
+        return False
+    (found,) = walk([(root, float(gradient))], wanted=[w])
+    shown = float(w.grad)
+    return found == shown or (found != found and shown != shown)
 
 
 class _Writer:

@@ -238,17 +238,113 @@ def test_inner_values_and_names_that_repeat():
     assert derivation._repr_latex_().startswith("$")
 
 
-def test_a_recorded_backward_pass_is_the_one_explained():
+@pytest.fixture
+def nothing_recorded():
+    """As in a process in which no recorded backward pass has run."""
     from minigrad.study import record
 
     record._walked.__dict__.clear()
+
+
+def test_a_recorded_backward_pass_is_the_one_explained(nothing_recorded):
     x = minigrad.scalar(3.0, name="x")
-    with pytest.raises(TypeError, match=r"study\.recording\(\)"):
-        study.explain(x)
-    with study.recording():
+
+    def train():
         loss = x * x
         loss.backward()
-    assert study.explain(x).text() == study.explain(x, loss).text()
-    other = minigrad.scalar(2.0)
+        return [loss]  # no variable of whoever asks
+
+    (plain,) = train()
+    del plain
+    with pytest.raises(ValueError, match=r"study\.recording\(\)"):
+        study.explain(x)
+    x.zero_grad()
+    with study.recording():
+        kept = train()
+    assert study.explain(x).text() == study.explain(x, kept[0]).text()
+    x.zero_grad()  # it is remembered all the same
+    assert study.explain(x).value == 6.0
+
+
+@given(scalar_programs())
+def test_without_a_loss_it_explains_what_stands_in_grad(program):
+    leaves = program.make_leaves()
+    *_, loss = program.run(leaves)
+    not_walked = loss * 2.0
+    loss.backward()
+    for w in leaves:
+        if w.grad is not None:
+            assert same(study.explain(w).value, w.grad)
+            assert study.explain(w).text() == study.explain(w, loss).text()
+    assert not_walked.grad is None
+
+
+def test_without_a_loss_the_pass_is_found_among_the_variables(nothing_recorded):
+    x, y = minigrad.scalar(2.0, name="x"), minigrad.scalar(3.0, name="y")
+    product = x * y
+    loss = product + 1.0  # product.grad is 1 as well, but the pass began at the loss
+    loss.backward()
+    loss.name = "loss"
+    derivation = study.explain(x)
+    assert derivation.name.text == "∂loss/∂x" and derivation.value == x.grad == 3.0
+    assert study.explain(product).value == 1.0
+
+
+def test_without_a_loss_a_function_sees_the_variables_around_it(nothing_recorded):
+    global loss_of_this_module
+    x = minigrad.scalar(2.0, name="x")
+    loss_of_this_module = x * x * x
+    loss_of_this_module.backward()
+
+    def asks(w):
+        return study.explain(w)
+
+    assert asks(x).value == 12.0
+    del loss_of_this_module
+
+
+def test_without_a_loss_nothing_is_guessed(nothing_recorded):
+    x = minigrad.scalar(2.0, name="x")
+    first = x * 3.0
+    second = x * 3.0
+    with pytest.raises(
+        ValueError, match=r"x\.grad is None: no backward pass .* explain\(w, loss\)"
+    ):
+        study.explain(x)
+    first.backward()
+    assert study.explain(x).value == 3.0
+    second.backward()
+    with pytest.raises(ValueError, match=r"x\.grad is 6\.0, and no variable here .* added up"):
+        study.explain(x)
+    x.zero_grad()
+    second.backward()
+    with pytest.raises(ValueError, match=r"x\.grad may come from first and second\. Name the loss"):
+        study.explain(x)
+    assert study.explain(x, second).value == 3.0
+    del first
+    x.data = 5.0
+    with pytest.raises(ValueError, match=r"Of second it holds that .* was changed after multiply"):
+        study.explain(x)
+
+
+def test_a_wrong_loss_is_told():
+    x, other = minigrad.scalar(3.0, name="x"), minigrad.scalar(2.0)
+    loss = x * x
+    loss.backward()
     with pytest.raises(ValueError, match="does not depend on"):
+        study.explain(other, loss)
+    with pytest.raises(ValueError, match=r"w\.grad is None"):
         study.explain(other)
+
+
+def test_tensors_are_refused_without_a_loss_too():
+    w = minigrad.tensor([1.0], requires_grad=True)
+    loss = (w * w).sum()
+    with study.recording():
+        loss.backward()
+    with pytest.raises(TypeError, match="w is a Tensor; formulas are printed for scalar"):
+        study.explain(w)
+    x = minigrad.scalar(1.0)
+    y = x * 2.0
+    y.backward()
+    assert study.explain(x).value == 2.0  # a recorded pass over tensors is not in the way
