@@ -49,7 +49,7 @@ FLOORS = [
         "minigrad_nn.schedule",
         "minigrad_nn.metrics",
     },
-    {"minigrad_nn.models"},
+    {"minigrad_nn.ensemble", "minigrad_nn.models"},
     {"minigrad_nn.train", "minigrad_nn.inspect", "minigrad_nn.io", "minigrad_nn.cli"},
     {"minigrad_nn"},
 ]
