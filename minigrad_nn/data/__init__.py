@@ -8,6 +8,7 @@ seeing, and `captions.py` says it in words.
 
 from .archive import ArchiveError, extract
 from .cifar import CIFAR10JPEG
+from .corpora import Names, Shakespeare
 from .dataset import ArrayDataset, Batch, Dataset, Normalize, Pictures, Subset, Transform
 from .digits import Digits
 from .errors import DataFileError
@@ -15,8 +16,21 @@ from .folder import ImageFolder, PictureError, read_picture
 from .idx import IdxError, read_idx
 from .loader import Loader
 from .mnist import MNIST
+from .samplers import (
+    BalancedSampler,
+    BucketSampler,
+    RandomSampler,
+    Sampler,
+    StratifiedSampler,
+    SubsetSampler,
+    WeightedSampler,
+)
 from .scenes import BACKGROUND, Scene, Scenes
+from .sequences import LabelledTexts, Lines, TextPairs, pad_sequences
 from .splits import stratified_folds
+from .synthetic import Dates, Reversals, Sentiments
+from .text import Streams, Text, Windows
+from .vocabulary import Characters, Vocabulary, Words
 
 __all__ = [
     "BACKGROUND",
@@ -24,21 +38,43 @@ __all__ = [
     "MNIST",
     "ArchiveError",
     "ArrayDataset",
+    "BalancedSampler",
     "Batch",
+    "BucketSampler",
+    "Characters",
     "DataFileError",
     "Dataset",
+    "Dates",
     "Digits",
     "IdxError",
     "ImageFolder",
+    "LabelledTexts",
+    "Lines",
     "Loader",
+    "Names",
     "Normalize",
     "PictureError",
     "Pictures",
+    "RandomSampler",
+    "Reversals",
+    "Sampler",
     "Scene",
     "Scenes",
+    "Sentiments",
+    "Shakespeare",
+    "StratifiedSampler",
+    "Streams",
     "Subset",
+    "SubsetSampler",
+    "Text",
+    "TextPairs",
     "Transform",
+    "Vocabulary",
+    "WeightedSampler",
+    "Windows",
+    "Words",
     "extract",
+    "pad_sequences",
     "read_idx",
     "read_picture",
     "stratified_folds",

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from minigrad.random import Generator, as_generator
 
 from .dataset import Batch, Dataset, Transform
+from .samplers import Sampler
 
 __all__ = ["Loader"]
 
@@ -29,13 +30,15 @@ class Loader:
         dataset: gives a tuple of arrays for an array of indices.
         batch_size: samples in a batch, at least 1; the last batch of an epoch may be smaller.
         shuffle: a new random order each epoch; else the dataset's own order.
+        sampler: chooses the samples of each epoch and their order, in place of `shuffle`.
         seed: a number or a generator (which is not drawn from, only forked); None forks the
             default generator of `minigrad.random`.
         drop_last: leave out a last batch that is not full.
         transform: done to each batch, with a generator of the batch's own.
 
     Raises:
-        TypeError, ValueError: a batch size below 1, or one that with `drop_last` leaves no batch.
+        TypeError, ValueError: a batch size below 1, or one that with `drop_last` leaves no batch; a
+            sampler together with `shuffle`.
 
     >>> from minigrad_nn.data import ArrayDataset
     >>> loader = Loader(ArrayDataset(np.arange(5)), batch_size=2)
@@ -51,6 +54,7 @@ class Loader:
         batch_size: int,
         *,
         shuffle: bool = False,
+        sampler: Sampler | None = None,
         seed: Generator | SupportsIndex | None = None,
         drop_last: bool = False,
         transform: Transform | None = None,
@@ -61,15 +65,18 @@ class Loader:
             raise TypeError(f"batch_size must be an integer, got {batch_size!r}") from None
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        if drop_last and 0 < len(dataset) < self.batch_size:
-            raise ValueError(
-                f"drop_last leaves no batch: the dataset has {len(dataset)} samples, a batch "
-                f"{self.batch_size}; choose a smaller batch_size"
-            )
+        if sampler is not None and shuffle:
+            raise ValueError("shuffle and sampler both choose the order; give one of them")
         self.dataset = dataset
         self.shuffle = bool(shuffle)
+        self.sampler = sampler
         self.drop_last = bool(drop_last)
         self.transform = transform
+        if drop_last and 0 < self._samples() < self.batch_size:
+            raise ValueError(
+                f"drop_last leaves no batch: an epoch has {self._samples()} samples, a batch "
+                f"{self.batch_size}; choose a smaller batch_size"
+            )
         self.epoch = 0
         """The epoch that the next batch belongs to."""
         self.batch = 0
@@ -80,14 +87,31 @@ class Loader:
 
     def __len__(self) -> int:
         """How many batches an epoch has."""
-        whole, rest = divmod(len(self.dataset), self.batch_size)
+        whole, rest = divmod(self._samples(), self.batch_size)
         return whole + (rest > 0 and not self.drop_last)
 
+    def _samples(self) -> int:
+        """How many samples an epoch has."""
+        return len(self.dataset if self.sampler is None else self.sampler)
+
     def order(self, epoch: int) -> NDArray[np.int64]:
-        """The indices of the samples in the order of an epoch, (N,)."""
+        """The indices of the samples in the order of an epoch, (N,).
+
+        Raises:
+            ValueError: the sampler gives something else than as many indices of the dataset as it
+                says.
+        """
+        if self.sampler is not None:
+            order = np.asarray(self.sampler.order(self._generator.fork("sampler", epoch)))
+            _check_order(order, self.sampler, len(self.dataset))
+            return order
         if not self.shuffle:
             return np.arange(len(self.dataset))
         return self._generator.fork("shuffle", epoch).permutation(len(self.dataset))
+
+    def _indices(self, order: NDArray[np.int64], number: int) -> Any:
+        """What the dataset is asked for, for a batch of an epoch."""
+        return order[number * self.batch_size : (number + 1) * self.batch_size]
 
     def __iter__(self) -> Iterator[Batch]:
         loop = self._loop = object()
@@ -106,8 +130,7 @@ class Loader:
                 )
             if self.batch >= len(self):
                 break
-            start = self.batch * self.batch_size
-            batch = self.dataset[order[start : start + self.batch_size]]
+            batch = self.dataset[self._indices(order, self.batch)]
             if self.transform is not None:
                 generator = self._generator.fork("transform", self.epoch, self.batch)
                 batch = self.transform(batch, generator)
@@ -129,12 +152,15 @@ class Loader:
 
     def _settings(self) -> dict[str, Any]:
         """What must be the same for a position to mean the same."""
-        return {
-            "samples": len(self.dataset),
+        settings: dict[str, Any] = {
+            "samples": self._samples(),
             "batch_size": self.batch_size,
             "shuffle": self.shuffle,
             "drop_last": self.drop_last,
         }
+        if self.sampler is not None:
+            settings["sampler"] = type(self.sampler).__name__
+        return settings
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a position of `state_dict`, with its order whatever this loader's seed was.
@@ -160,3 +186,18 @@ class Loader:
         self._generator.set_state(state["generator"])
         self.epoch, self.batch = state["epoch"], state["batch"]
         self._resumed, self._loop = True, None
+
+
+def _check_order(order: NDArray[Any], sampler: Sampler, size: int) -> None:
+    """Raise unless a sampler has given what it promises."""
+    name = type(sampler).__name__
+    if order.shape != (len(sampler),) or (order.size and order.dtype.kind not in "iu"):
+        raise ValueError(
+            f"{name}.order must give len(sampler) = {len(sampler)} whole numbers, got "
+            f"{order.dtype} of shape {order.shape}"
+        )
+    if order.size and not (0 <= order.min() and order.max() < size):
+        raise ValueError(
+            f"{name}.order must give indices of the dataset, from 0 to {size - 1}, got "
+            f"{order.min()} to {order.max()}"
+        )

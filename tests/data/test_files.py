@@ -10,9 +10,9 @@ import threading
 import numpy as np
 import pytest
 
-from minigrad_nn.data import MNIST, IdxError
+from minigrad_nn.data import MNIST, DataFileError, IdxError
 from minigrad_nn.data import mnist as mnist_module
-from minigrad_nn.data.files import IdxFile, load_idx_files
+from minigrad_nn.data.files import IdxFile, find_file, load_idx_files
 from tests.data.test_idx import idx_bytes
 
 ARRAYS = {
@@ -186,3 +186,57 @@ def test_mnist_without_network_names_its_files(monkeypatch):
     assert "t10k-images-idx3-ubyte.gz" in str(told.value)
     assert "t10k-labels-idx1-ubyte.gz" in str(told.value)
     assert "train-images" not in str(told.value)
+
+
+class TestFindFile:
+    """A dataset that is one file."""
+
+    content = b"some text"
+    name = "text.txt"
+
+    def find(self, *urls, sha=None):
+        return find_file(self.name, sha or sha256(self.content), urls)
+
+    def test_the_given_folder_comes_first_and_must_be_right(self, folders):
+        put(folders / "given", {self.name: self.content})
+        put(folders / "cache", {self.name: b"never read"})
+        assert self.find() == folders / "given" / self.name
+        with pytest.raises(DataFileError, match=r"text\.txt has checksum .*, wanted 00"):
+            self.find(sha="00")
+
+    def test_the_cache_folder_comes_second(self, folders):
+        put(folders / "cache", {self.name: self.content})
+        assert self.find("http://127.0.0.1:1/x") == folders / "cache" / self.name
+
+    def test_it_is_downloaded_once_and_a_damaged_one_again(self, folders, mirror):
+        pytest.importorskip("pooch")
+        (folders / "mirror" / "other.txt").write_bytes(self.content)
+        (folders / "mirror" / "wrong.txt").write_bytes(b"wrong")
+        urls = mirror.url + "wrong.txt", mirror.url + "other.txt"
+        path = self.find(*urls)
+        assert path == folders / "cache" / self.name and path.read_bytes() == self.content
+        assert self.find(*urls) == path and mirror.asked == ["/wrong.txt", "/other.txt"]
+        path.write_bytes(b"damaged")
+        assert self.find(*urls).read_bytes() == self.content
+        assert mirror.asked[2:] == ["/wrong.txt", "/other.txt"]
+
+    def test_a_missing_file_is_told_with_all_that_went_wrong(self, folders, monkeypatch):
+        put(folders / "cache", {self.name: b"damaged"})
+        monkeypatch.setitem(sys.modules, "pooch", None)
+        with pytest.raises(FileNotFoundError) as told:
+            self.find("http://127.0.0.1:1/x", "http://127.0.0.1:1/y")
+        message = str(told.value)
+        for wanted in (
+            "(from MINIGRAD_DATA)",
+            str(folders / "cache"),
+            "127.0.0.1:1/y",
+            sha256(self.content),
+            "has checksum",
+            "minigrad[data]",
+        ):
+            assert wanted in message
+        assert message.count("minigrad[data]") == 1
+        monkeypatch.delenv("MINIGRAD_DATA")
+        with pytest.raises(FileNotFoundError, match="variable MINIGRAD_DATA names") as told:
+            self.find()
+        assert "offered" not in str(told.value)
