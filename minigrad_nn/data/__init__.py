@@ -28,6 +28,7 @@ from .samplers import (
 from .scenes import BACKGROUND, Scene, Scenes
 from .sequences import LabelledTexts, Lines, TextPairs, pad_sequences
 from .splits import stratified_folds
+from .subsets import ClassSubset, labels_of, labels_per_class, only_classes
 from .synthetic import Dates, Reversals, Sentiments
 from .text import Streams, Text, Windows
 from .vocabulary import Characters, Vocabulary, Words
@@ -42,6 +43,7 @@ __all__ = [
     "Batch",
     "BucketSampler",
     "Characters",
+    "ClassSubset",
     "DataFileError",
     "Dataset",
     "Dates",
@@ -74,6 +76,9 @@ __all__ = [
     "Windows",
     "Words",
     "extract",
+    "labels_of",
+    "labels_per_class",
+    "only_classes",
     "pad_sequences",
     "read_idx",
     "read_picture",

@@ -143,6 +143,12 @@ class Subset:
     def __getitem__(self, index: Index) -> Batch:
         return self.dataset[self.indices[index]]
 
+    def source(self, index: int) -> str:
+        """Where a sample comes from, for messages about it."""
+        number = int(self.indices[index])
+        told: Any = getattr(self.dataset, "source", None)
+        return f"sample {number} of the whole dataset" if told is None else str(told(number))
+
 
 class Normalize:
     """Gives each channel of the first array of a batch mean 0 and deviation 1: (x - mean) / std.
