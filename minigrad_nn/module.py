@@ -41,6 +41,17 @@ class Parameter(Tensor):
     ) -> None:
         super().__init__(data, dtype, requires_grad, name)
 
+    @classmethod
+    def zeros(cls, shape: int | Sequence[int], dtype: Any = np.float32) -> Parameter:
+        """Zeros that nothing is copied for: a large one takes no memory before it is written.
+
+        >>> Parameter.zeros((2, 3)).shape
+        (2, 3)
+        """
+        found = cls.__new__(cls)
+        found.__setstate__((np.zeros(shape, dtype), True, None))
+        return found
+
     def __repr__(self) -> str:
         return f"Parameter{super().__repr__().removeprefix('tensor')}"
 

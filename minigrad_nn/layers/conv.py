@@ -60,8 +60,8 @@ class _Conv(Module):
         self.dilation = dilation
         self.groups = groups
         self.padding_mode = padding_mode
-        self.weight = Parameter(np.zeros((out_channels, in_channels // groups, *kernel), dtype))
-        self.bias = Parameter(np.zeros(out_channels, dtype)) if bias else None
+        self.weight = Parameter.zeros((out_channels, in_channels // groups, *kernel), dtype)
+        self.bias = Parameter.zeros(out_channels, dtype) if bias else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -70,8 +70,8 @@ class _ConvTranspose(Module):
         self.output_padding = output_padding
         self.dilation = dilation
         self.groups = groups
-        self.weight = Parameter(np.zeros((in_channels, out_channels // groups, *kernel), dtype))
-        self.bias = Parameter(np.zeros(out_channels, dtype)) if bias else None
+        self.weight = Parameter.zeros((in_channels, out_channels // groups, *kernel), dtype)
+        self.bias = Parameter.zeros(out_channels, dtype) if bias else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

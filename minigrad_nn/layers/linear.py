@@ -37,8 +37,8 @@ class Linear(Module):
         super().__init__()
         self.in_features = in_features
         self.out_features = out_features
-        self.weight = Parameter(np.zeros((out_features, in_features), dtype))
-        self.bias = Parameter(np.zeros(out_features, dtype)) if bias else None
+        self.weight = Parameter.zeros((out_features, in_features), dtype)
+        self.bias = Parameter.zeros(out_features, dtype) if bias else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

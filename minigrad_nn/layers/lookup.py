@@ -47,7 +47,7 @@ class Embedding(Module):
         self.num_embeddings = num_embeddings
         self.embedding_dim = embedding_dim
         self.padding_idx = None if padding_idx is None else padding_idx % num_embeddings
-        self.weight = Parameter(np.zeros((num_embeddings, embedding_dim), dtype))
+        self.weight = Parameter.zeros((num_embeddings, embedding_dim), dtype)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

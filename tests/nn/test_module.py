@@ -356,3 +356,19 @@ def test_a_module_that_holds_an_op_is_copied():
             self.linear = nn.Linear(2, 2)
 
     assert copy.deepcopy(Layer()).act is mg.relu
+
+
+def test_a_parameter_of_zeros_owns_its_memory_and_is_learned():
+    class Scale(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.factor = nn.Parameter.zeros((2, 3), np.float64)
+
+    model = Scale()
+    (name, factor), = model.named_parameters()  # fmt: skip
+    assert (name, factor.name, factor.shape, factor.dtype) == ("factor", "factor", (2, 3), "f8")
+    assert type(factor) is nn.Parameter and factor.requires_grad and factor.is_leaf
+    (factor * 2.0).sum().backward()
+    assert factor.grad.tolist() == [[2.0] * 3] * 2
+    factor.assign(1.0)
+    assert model.state_dict()["factor"].tolist() == [[1.0] * 3] * 2
