@@ -19,6 +19,7 @@ from .cifar_resnet import (
     resnet110,
 )
 from .densenet import DenseNet, densenet121, densenet169, densenet201
+from .detector import GridDetector
 from .googlenet import (
     GoogLeNet,
     GoogLeNetOutput,
@@ -26,9 +27,13 @@ from .googlenet import (
     auxiliary_cross_entropy,
     googlenet,
 )
-from .lenet5 import LeNet5
+from .lenet1 import H3_TABLE, LeNet1
+from .lenet5 import C3_TABLE, LeNet5
+from .mlp import MLP
 from .mobilenet import MobileNet, mobilenet_v1
 from .mobilenet_v2 import MobileNetV2, mobilenet_v2
+from .neocognitron import Neocognitron
+from .perceptron import Perceptron
 from .resnet import (
     ResNet,
     plain18,
@@ -40,9 +45,13 @@ from .resnet import (
     resnet152,
 )
 from .vgg import VGG, vgg11, vgg11_bn, vgg13, vgg13_bn, vgg16, vgg16_bn, vgg19, vgg19_bn
+from .voting import Votes, group_votes, vote_targets, voting_loss
 from .zfnet import ZFNet
 
 __all__ = [
+    "C3_TABLE",
+    "H3_TABLE",
+    "MLP",
     "VGG",
     "AlexNet",
     "AlexNet2014",
@@ -50,11 +59,16 @@ __all__ = [
     "DenseNet",
     "GoogLeNet",
     "GoogLeNetOutput",
+    "GridDetector",
     "Inception",
+    "LeNet1",
     "LeNet5",
     "MobileNet",
     "MobileNetV2",
+    "Neocognitron",
+    "Perceptron",
     "ResNet",
+    "Votes",
     "ZFNet",
     "alexnet",
     "auxiliary_cross_entropy",
@@ -62,6 +76,7 @@ __all__ = [
     "densenet169",
     "densenet201",
     "googlenet",
+    "group_votes",
     "mobilenet_v1",
     "mobilenet_v2",
     "plain18",
@@ -89,4 +104,6 @@ __all__ = [
     "vgg16_bn",
     "vgg19",
     "vgg19_bn",
+    "vote_targets",
+    "voting_loss",
 ]
