@@ -125,6 +125,10 @@ def conv(
     `y[n, o, p] = Σ_c Σ_t x[n, group(o) + c, p·stride + t·dilation − before] · w[o, c, t]`, where
     taps in the padding read 0.
 
+    With enough channels, 3x3 filters at stride 1 go by Winograd's method (`cpu.winograd`), here and
+    in both adjoints: float32 then rounds some ten times more, and a NaN reaches the whole 4x4 tile
+    of outputs around it. The environment variable `MINIGRAD_WINOGRAD=0` keeps to the definition.
+
     Args:
         x: `(N, C, *size)`.
         w: `(O, C / groups, *kernel)`; O is a multiple of groups.

@@ -1,4 +1,7 @@
-"""Convolution and its adjoints against plain NumPy, through every row of the table."""
+"""Convolution and its adjoints against plain NumPy, through every row of the table.
+
+Winograd's row computes some geometries only and rounds otherwise: see `test_winograd`.
+"""
 
 import numpy as np
 import pytest
@@ -11,7 +14,7 @@ from minigrad_nn.kernels.cpu.convolution import TABLE, choose
 from tests.kernels import reference
 from tests.kernels.draws import convolutions
 
-ROWS = [(name, row) for name, rows in TABLE.items() for row in rows]
+ROWS = [(name, row) for name, rows in TABLE.items() for row in rows if row.name != "winograd"]
 
 
 def operands(name, x, w, g):
@@ -64,6 +67,7 @@ def test_the_last_row_always_fits_and_each_row_is_taken_somewhere(name):
         (Geometry.of((28, 28), 5, 1, 2), 1, 6),
         (Geometry.of((5, 5), 5), 16, 120),
         (Geometry.of((2, 2), 2), 3, 64),
+        (Geometry.of((16, 16), 3, 1, 1), 32, 32),
     ):
         _, x, w, g = case(geometry, 2, channels, filters)
         taken.add(choose(name, *operands(name, x, w, g), geometry).name)

@@ -1,6 +1,7 @@
 """Which algorithm a convolution takes: a table, of which the first row that fits is taken.
 
-The rows differ in speed only; tests run each of them on everything that it can compute.
+The rows differ in speed, and Winograd's in rounding; tests run each of them on everything that it
+can compute.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 from ..epilogue import Epilogue
 from ..geometry import Geometry
 from ..workspace import Workspace
-from . import lines, patches, weights
+from . import lines, patches, weights, winograd
 from . import plan as plans
 from .tile import VECTORS, lanes
 
@@ -25,11 +26,13 @@ class Row(NamedTuple):
         name: how tests and benchmarks call it.
         fits: whether it is the right one for `(a, b, geometry)`, the kernel's operands.
         compute: `(a, b, geometry, out, workspace, epilogue)`.
+        able: whether it can compute a geometry at all.
     """
 
     name: str
     fits: Callable[[np.ndarray, np.ndarray, Geometry], bool]
     compute: Callable[..., np.ndarray]
+    able: Callable[[Geometry], bool] = lambda geometry: True
 
 
 # What one entry of a matrix of patches costs beside its products, in products (measured, one Zen 4
@@ -70,20 +73,60 @@ def _lines_weight(x: np.ndarray, g: np.ndarray, geometry: Geometry) -> bool:
     return _lines_pay(plan, filters, x.itemsize, STREAMED if many else 1.0)
 
 
+# Costs of Winograd's method in products: transforms for each tile and channel, and for each filter.
+TILE_COST, FILTER_COST = 400, 30 * winograd.PLACES
+# Fewer channels leave the lanes of its vectors empty.
+FEWEST_CHANNELS = 12
+
+
+def _winograd_pays(size: tuple[int, ...], images: int, channels: int, filters: int) -> bool:
+    """Whether tiles of 4x4 over planes of `size` cost less than lines."""
+    if not winograd.enabled or min(channels, filters) < FEWEST_CHANNELS:
+        return False
+    tiles = images
+    for length in size:
+        tiles *= -(-length // winograd.OUT)
+    wanted = images * size[0] * size[1] * channels * filters * winograd.TAPS**2
+    products = winograd.PLACES * tiles * (channels + 8) * (filters + 8)
+    transforms = TILE_COST * tiles * (channels + filters) + FILTER_COST * channels * filters
+    return products + transforms < wanted
+
+
+def _winograd_forward(x: np.ndarray, w: np.ndarray, geometry: Geometry) -> bool:
+    return winograd.able(geometry) and _winograd_pays(
+        geometry.output, x.shape[0], x.shape[1], w.shape[0]
+    )
+
+
+def _winograd_input(g: np.ndarray, w: np.ndarray, geometry: Geometry) -> bool:
+    return winograd.able(geometry) and _winograd_pays(
+        geometry.size, g.shape[0], g.shape[1], w.shape[1]
+    )
+
+
+def _winograd_weight(x: np.ndarray, g: np.ndarray, geometry: Geometry) -> bool:
+    return winograd.able(geometry) and _winograd_pays(
+        geometry.output, x.shape[0], x.shape[1], g.shape[1]
+    )
+
+
 def _always(a: np.ndarray, b: np.ndarray, geometry: Geometry) -> bool:
     return True
 
 
 TABLE: dict[str, tuple[Row, ...]] = {
     "conv": (
+        Row("winograd", _winograd_forward, winograd.conv, winograd.able),
         Row("lines", _lines_forward, lines.conv),
         Row("patches", _always, patches.conv),
     ),
     "conv_input": (
+        Row("winograd", _winograd_input, winograd.conv_input, winograd.able),
         Row("lines", _lines_input, lines.conv_input),
         Row("patches", _always, patches.conv_input),
     ),
     "conv_weight": (
+        Row("winograd", _winograd_weight, winograd.conv_weight, winograd.able),
         Row("lines", _lines_weight, weights.conv_weight),
         Row("patches", _always, patches.conv_weight),
     ),

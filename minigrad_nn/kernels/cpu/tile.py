@@ -211,3 +211,168 @@ def dot_tile(
         return context.get_dummy_value()
 
     return signature, generate
+
+
+@_tile
+def product_tile(
+    typingctx, rows, vectors, a, a0, a_row, a_k, b, b0, b_k, count, c, c0, c_row, add
+):  # fmt: skip
+    """`c[c0 + i·c_row + j] = Σ_k a[a0 + i·a_row + k·a_k] · b[b0 + k·b_k + j]`, or `+=` if `add`.
+
+    For `i < rows`, `k < count` and `j < vectors·W`; rows and vectors are literal integers.
+    """
+    if not hasattr(rows, "literal_value") or not hasattr(vectors, "literal_value"):
+        return None
+    n_rows, n_vectors = rows.literal_value, vectors.literal_value
+    at = types.intp
+    signature = types.void(rows, vectors, a, at, at, at, b, at, at, at, c, at, at, types.boolean)
+
+    def generate(context, builder, signature, arguments):
+        a_, a0_, a_row_, a_k_, b_, b0_, b_k_, count_, c_, c0_, c_row_, add_ = arguments[2:]
+        e = _Emitter(context, builder, signature.args[2].dtype)
+        left = e.at(e.data(signature.args[2], a_), a0_)
+        right = e.at(e.data(signature.args[6], b_), b0_)
+        result = e.at(e.data(signature.args[10], c_), c0_)
+        starts = [e.at(left, builder.mul(a_row_, e.const(i))) for i in range(n_rows)]
+        ends = [e.at(result, builder.mul(c_row_, e.const(i))) for i in range(n_rows)]
+        sums = e.accumulators(n_rows, n_vectors)
+        with builder.if_then(context.is_true(builder, types.boolean, add_)):
+            for i in range(n_rows):
+                for j in range(n_vectors):
+                    builder.store(e.load(e.at(ends[i], e.const(j * e.width))), sums[i][j])
+        with cgutils.for_range(builder, count_) as loop:
+            line = e.at(right, builder.mul(loop.index, b_k_))
+            window = [e.load(e.at(line, e.const(j * e.width))) for j in range(n_vectors)]
+            step = builder.mul(loop.index, a_k_)
+            for i in range(n_rows):
+                factor = e.splat(builder.load(e.at(starts[i], step)))
+                for j in range(n_vectors):
+                    e.accumulate(sums[i][j], factor, window[j])
+        for i in range(n_rows):
+            for j in range(n_vectors):
+                e.store(builder.load(sums[i][j]), e.at(ends[i], e.const(j * e.width)))
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+def _transposed(e: _Emitter, rows: list[Any]) -> list[Any]:
+    """W vectors of W lanes with rows and lanes exchanged, in log2(W) rounds of shuffles."""
+    width, rows = e.width, list(rows)
+    half = width // 2
+    number = ir.VectorType(ir.IntType(32), width)
+    while half:
+        low = [lane if not lane & half else width + lane - half for lane in range(width)]
+        high = [lane + half if not lane & half else width + lane for lane in range(width)]
+        for i in range(width):
+            if not i & half:
+                a, b = rows[i], rows[i + half]
+                rows[i] = e.builder.shuffle_vector(a, b, ir.Constant(number, low))
+                rows[i + half] = e.builder.shuffle_vector(a, b, ir.Constant(number, high))
+        half //= 2
+    return rows
+
+
+@_tile
+def gather_tile(typingctx, source, s0, s_row, target, t0, places, p0, scale):
+    """`target[t0 + places[p0 + j]·scale + i] = source[s0 + i·s_row + j]` for `i, j < W`.
+
+    W neighbouring places of W channels become W channels at each of W places.
+    """
+    at = types.intp
+    signature = types.void(source, at, at, target, at, places, at, at)
+
+    def generate(context, builder, signature, arguments):
+        s_, s0_, s_row_, t_, t0_, p_, p0_, scale_ = arguments
+        e = _Emitter(context, builder, signature.args[0].dtype)
+        start = e.at(e.data(signature.args[0], s_), s0_)
+        end = e.at(e.data(signature.args[3], t_), t0_)
+        place = e.at(e.data(signature.args[5], p_), p0_)
+        rows = [e.load(e.at(start, builder.mul(s_row_, e.const(i)))) for i in range(e.width)]
+        for j, row in enumerate(_transposed(e, rows)):
+            to = builder.mul(builder.load(e.at(place, e.const(j))), scale_)
+            e.store(row, e.at(end, to))
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@_tile
+def scatter_tile(typingctx, source, s0, places, p0, scale, target, t0, t_row):
+    """`target[t0 + i·t_row + j] = source[s0 + places[p0 + j]·scale + i]` for `i, j < W`."""
+    at = types.intp
+    signature = types.void(source, at, places, at, at, target, at, at)
+
+    def generate(context, builder, signature, arguments):
+        s_, s0_, p_, p0_, scale_, t_, t0_, t_row_ = arguments
+        e = _Emitter(context, builder, signature.args[0].dtype)
+        start = e.at(e.data(signature.args[0], s_), s0_)
+        place = e.at(e.data(signature.args[2], p_), p0_)
+        end = e.at(e.data(signature.args[5], t_), t0_)
+        columns = [
+            e.load(e.at(start, builder.mul(builder.load(e.at(place, e.const(j))), scale_)))
+            for j in range(e.width)
+        ]
+        for i, row in enumerate(_transposed(e, columns)):
+            e.store(row, e.at(end, builder.mul(t_row_, e.const(i))))
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+def sandwich_tile(matrix: list[list[float]]) -> Any:
+    """An intrinsic for one matrix L, m x n: `target = L · source · Lᵀ` in each of W lanes.
+
+    `source[s0 + i·s_row + j·s_column + lane]` for `i, j < n` becomes
+    `target[t0 + i·t_row + j·t_column + lane]` for `i, j < m`.
+    """
+
+    @_tile
+    def sandwich(typingctx, source, s0, s_row, s_column, target, t0, t_row, t_column):
+        """`target = L · source · Lᵀ` for this module's matrix."""
+        at = types.intp
+        signature = types.void(source, at, at, at, target, at, at, at)
+
+        def generate(context, builder, signature, arguments):
+            s_, s0_, s_row_, s_column_, t_, t0_, t_row_, t_column_ = arguments
+            e = _Emitter(context, builder, signature.args[0].dtype)
+            start = e.at(e.data(signature.args[0], s_), s0_)
+            end = e.at(e.data(signature.args[4], t_), t0_)
+            n = len(matrix[0])
+            half = []  # half[j] = L · column j of the source
+            for j in range(n):
+                top = e.at(start, builder.mul(s_column_, e.const(j)))
+                column = [e.load(e.at(top, builder.mul(s_row_, e.const(i)))) for i in range(n)]
+                half.append([_combination(e, row, column) for row in matrix])
+            for i in range(len(matrix)):
+                row = e.at(end, builder.mul(t_row_, e.const(i)))
+                line = [half[j][i] for j in range(n)]
+                for j, coefficients in enumerate(matrix):
+                    place = e.at(row, builder.mul(t_column_, e.const(j)))
+                    e.store(_combination(e, coefficients, line), place)
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return sandwich
+
+
+def _combination(e: _Emitter, coefficients: list[float], vectors: list[Any]) -> Any:
+    """Σ coefficient · vector, without the zeros; ones cost no multiplication."""
+    total = None
+    # What can start the sum without an operation of its own comes first.
+    order = sorted(range(len(vectors)), key=lambda k: coefficients[k] != 1.0)
+    for k in order:
+        factor, vector = coefficients[k], vectors[k]
+        if factor == 0.0:
+            continue
+        splat = ir.Constant(e.vector, [factor] * e.width)
+        if total is None:
+            total = vector if factor == 1.0 else e.builder.fmul(splat, vector)
+        elif factor == 1.0:
+            total = e.builder.fadd(total, vector)
+        elif factor == -1.0:
+            total = e.builder.fsub(total, vector)
+        else:
+            total = e.builder.call(e.fma, [splat, vector, total])
+    return ir.Constant(e.vector, [0.0] * e.width) if total is None else total

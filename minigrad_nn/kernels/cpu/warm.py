@@ -19,13 +19,15 @@ from . import normalise, pool
 from .convolution import TABLE
 
 GEOMETRY = Geometry.of((3, 3), 2)
+# What the rows that want other filters are able to compute.
+SQUARE = Geometry.of((4, 4), 3)
 
 
-def _operands(dtype: Any) -> dict[str, np.ndarray]:
+def _operands(dtype: Any, geometry: Geometry = GEOMETRY) -> dict[str, np.ndarray]:
     return {
-        "x": np.ones((1, 1, 3, 3), dtype),
-        "w": np.ones((1, 1, 2, 2), dtype),
-        "g": np.ones((1, 1, 2, 2), dtype),
+        "x": np.ones((1, 1, *geometry.size), dtype),
+        "w": np.ones((1, 1, *geometry.kernel), dtype),
+        "g": np.ones((1, 1, *geometry.output), dtype),
         "vector": np.ones(1, dtype),
         "indices": np.zeros((1, 1, 2, 2), np.int64),
     }
@@ -36,7 +38,9 @@ def _rows(kernel: str, first: str, second: str) -> Callable[[dict[str, np.ndarra
         # A weight's gradient takes no activation; the others compile the pass of an epilogue too.
         epilogue = None if kernel == "conv_weight" else Epilogue(activation="relu")
         for row in TABLE[kernel]:
-            row.compute(a[first], a[second], GEOMETRY, None, None, epilogue)
+            geometry = GEOMETRY if row.able(GEOMETRY) else SQUARE
+            own = _operands(a["x"].dtype, geometry)
+            row.compute(own[first], own[second], geometry, None, None, epilogue)
 
     return call
 
