@@ -63,9 +63,9 @@ def range_of(
     Raises:
         ValueError: no range, or ends that are not allowed.
     """
-    numbers = (value,) if isinstance(value, int | float | np.number) else tuple(value)
+    numbers = np.ravel(value).tolist()
     if len(numbers) == 1 and centre is not None and numbers[0] >= 0:
-        numbers = (max(least, centre - numbers[0]), centre + numbers[0])
+        numbers = [max(least, centre - numbers[0]), centre + numbers[0]]
     if len(numbers) != 2 or not least <= numbers[0] <= numbers[1] <= most:
         wanted = "two numbers, the smaller first" + ("" if centre is None else ", or one >= 0")
         bounds = "" if (least, most) == (-math.inf, math.inf) else f", within [{least}, {most}]"
@@ -83,9 +83,10 @@ def pair_of_sizes(
     Raises:
         ValueError: none, or one below `least`.
     """
-    numbers = (value, value) if isinstance(value, int | np.integer) else tuple(value)
-    if len(numbers) != 2 or not all(isinstance(n, int | np.integer) for n in numbers):
+    numbers = np.ravel(value).tolist()
+    numbers = numbers * 2 if len(numbers) == 1 else numbers
+    if len(numbers) != 2 or not all(isinstance(number, int) for number in numbers):
         raise ValueError(f"{name}: {argument} must be one or two whole numbers, got {value!r}")
     if min(numbers) < least:
         raise ValueError(f"{name}: {argument} must be at least {least}, got {value!r}")
-    return int(numbers[0]), int(numbers[1])
+    return numbers[0], numbers[1]
