@@ -21,12 +21,29 @@ from numpy.typing import NDArray
 
 from .atomic import write_atomically
 
-__all__ = ["CheckpointError", "read_file", "write_file"]
+__all__ = ["CheckpointError", "read_file", "widened", "write_file"]
 
 Arrays = dict[str, NDArray[Any]]
 HEADER_LIMIT = 100_000_000
 """Bytes; the limit that the format's own library has."""
 DIGEST = "sha256"
+# NumPy's types for those of the format; bfloat16 has none, and is read as its bits.
+DTYPES = {
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    "BF16": "<u2",
+    "I64": "<i8",
+    "I32": "<i4",
+    "I16": "<i2",
+    "I8": "<i1",
+    "U64": "<u8",
+    "U32": "<u4",
+    "U16": "<u2",
+    "U8": "<u1",
+    "BOOL": "?",
+    "C64": "<c8",
+}
 
 
 class CheckpointError(ValueError):
@@ -68,18 +85,21 @@ def write_file(
 def read_file(path: str | os.PathLike[str]) -> tuple[Arrays, dict[str, str]]:
     """Arrays and texts of a safetensors file; the arrays are fresh and may be written.
 
+    Numbers in bfloat16 come as float32, which holds them exactly.
+
     Raises:
         CheckpointError: it is no such file, is cut off, or its digest is wrong.
         OSError: it cannot be read.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
+    from safetensors import SafetensorError, deserialize
 
     content = _content(path)
     texts = _texts(path, content)
     try:
-        arrays = {name: np.array(array) for name, array in load(content).items()}
-    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        arrays = {name: _array(path, name, **entry) for name, entry in deserialize(content)}
+    except CheckpointError:
+        raise
+    except (SafetensorError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path} is damaged: {error!r}") from error
     digest = texts.pop(DIGEST, None)
     ours = "minigrad" in texts
@@ -88,6 +108,27 @@ def read_file(path: str | os.PathLike[str]) -> tuple[Arrays, dict[str, str]]:
             f"{path} is damaged: its content does not match its checksum; use an older copy"
         )
     return arrays, texts
+
+
+def _array(
+    path: str | os.PathLike[str], name: str, dtype: str, shape: list[int], data: bytes
+) -> NDArray[Any]:
+    """One array, from its bytes."""
+    if dtype not in DTYPES:
+        raise CheckpointError(
+            f"{path}: {name} has numbers of type {dtype}, which NumPy has not; convert them to F32"
+        )
+    array = np.frombuffer(data, DTYPES[dtype]).reshape(shape)
+    return widened(array) if dtype == "BF16" else np.array(array)
+
+
+def widened(bits: NDArray[Any]) -> NDArray[np.float32]:
+    """Numbers in bfloat16, given as 16-bit integers, as float32: it only has more zeros behind.
+
+    >>> widened(np.array([0x3F80, 0xC040], np.uint16))
+    array([ 1., -3.], dtype=float32)
+    """
+    return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
 def _content(path: str | os.PathLike[str]) -> bytes:
