@@ -68,28 +68,29 @@ class SeparableBlock(Module):
 class MobileNet(Module):
     """MobileNet (version 1), line for line as the table of the lecture has it.
 
-    ============ =================== ====== ============= ==============
-    part         filters             stride input         times
-    ============ =================== ====== ============= ==============
-    conv1        3x3x3x32            2      224x224x3     1
-    blocks.0     3x3x32 dw, 32x64    1      112x112x32    1
-    blocks.1     3x3x64 dw, 64x128   2      112x112x64    1
-    blocks.2     3x3x128 dw, 128x128 1      56x56x128     1
-    blocks.3     3x3x128 dw, 128x256 2      56x56x128     1
-    blocks.4     3x3x256 dw, 256x256 1      28x28x256     1
-    blocks.5     3x3x256 dw, 256x512 2      28x28x256     1
-    blocks.6-10  3x3x512 dw, 512x512 1      14x14x512     5
-    blocks.11    3x3x512 dw, 512x1024 2     14x14x512     1
-    blocks.12    3x3x1024 dw, 1024x1024 1   7x7x1024      1
-    avgpool      global average             7x7x1024      1
-    fc           1024x1000                  1x1x1024      1
-    ============ =================== ====== ============= ==============
+    =========== ====================== ====== ========== =====
+    part        filters                stride input      times
+    =========== ====================== ====== ========== =====
+    conv1       3x3x3x32               2      224x224x3  1
+    blocks.0    3x3x32 dw, 32x64       1      112x112x32 1
+    blocks.1    3x3x64 dw, 64x128      2      112x112x64 1
+    blocks.2    3x3x128 dw, 128x128    1      56x56x128  1
+    blocks.3    3x3x128 dw, 128x256    2      56x56x128  1
+    blocks.4    3x3x256 dw, 256x256    1      28x28x256  1
+    blocks.5    3x3x256 dw, 256x512    2      28x28x256  1
+    blocks.6-10 3x3x512 dw, 512x512    1      14x14x512  5
+    blocks.11   3x3x512 dw, 512x1024   2      14x14x512  1
+    blocks.12   3x3x1024 dw, 1024x1024 1      7x7x1024   1
+    avgpool     global average                7x7x1024   1
+    fc          1024x1000                     1x1x1024   1
+    =========== ====================== ====== ========== =====
 
     That is 4,231,976 parameters and 568,740,352 multiply-adds for a picture of 224x224.  The table
     gives the depthwise layer of the last block stride 2; its sizes are those of stride 1.
 
-    A smaller network comes of a smaller `width_mult` (the paper's alpha: 0.75, 0.5 or 0.25), and of
-    smaller pictures (its rho: 192, 160 or 128).
+    A smaller network comes of a smaller `width_mult` (the paper's alpha): 0.75, 0.5 and 0.25 leave
+    2,585,560, 1,331,592 and 470,072 parameters, and 325, 149 and 41 million multiply-adds.  Smaller
+    pictures (its rho: 192, 160 or 128 pixels) cost less with the same parameters.
 
     Args:
         classes: how many kinds to tell apart.

@@ -191,18 +191,18 @@ class Bottleneck(_Block):
 class ResNet(Module):
     """A residual network, as table 1 of the paper and the lecture's figure have it.
 
-    ======= ======= ======= ===================== == == ============================ == === ===
-    part    figure  output  BasicBlock            18 34 Bottleneck                   50 101 152
-    ======= ======= ======= ===================== == == ============================ == === ===
-    conv1   conv1   112x112 7x7, 64, stride 2           7x7, 64, stride 2
-    maxpool conv2_x 56x56   3x3, stride 2               3x3, stride 2
-    layer1  conv2_x 56x56   3x3, 64;  3x3, 64     x2 x3 1x1, 64;  3x3, 64;  1x1, 256  x3 x3  x3
-    layer2  conv3_x 28x28   3x3, 128; 3x3, 128    x2 x4 1x1, 128; 3x3, 128; 1x1, 512  x4 x4  x8
-    layer3  conv4_x 14x14   3x3, 256; 3x3, 256    x2 x6 1x1, 256; 3x3, 256; 1x1, 1024 x6 x23 x36
-    layer4  conv5_x 7x7     3x3, 512; 3x3, 512    x2 x3 1x1, 512; 3x3, 512; 1x1, 2048 x3 x3  x3
-    avgpool         1x1     global average
-    fc                      1000 classes
-    ======= ======= ======= ===================== == == ============================ == === ===
+    ======= ======= ======= ================== == == ============================= == === ===
+    part    figure  output  BasicBlock         18 34 Bottleneck                    50 101 152
+    ======= ======= ======= ================== == == ============================= == === ===
+    conv1   conv1   112x112 7x7, 64, stride 2        7x7, 64, stride 2
+    maxpool conv2_x 56x56   3x3, stride 2            3x3, stride 2
+    layer1  conv2_x 56x56   3x3, 64;  3x3, 64  x2 x3 1x1, 64;  3x3, 64;  1x1, 256  x3 x3  x3
+    layer2  conv3_x 28x28   3x3, 128; 3x3, 128 x2 x4 1x1, 128; 3x3, 128; 1x1, 512  x4 x4  x8
+    layer3  conv4_x 14x14   3x3, 256; 3x3, 256 x2 x6 1x1, 256; 3x3, 256; 1x1, 1024 x6 x23 x36
+    layer4  conv5_x 7x7     3x3, 512; 3x3, 512 x2 x3 1x1, 512; 3x3, 512; 1x1, 2048 x3 x3  x3
+    avgpool         1x1     global average           global average
+    fc                      1000 classes             1000 classes
+    ======= ======= ======= ================== == == ============================= == === ===
 
     Batch norm stands behind each convolution, and ReLU behind that; a block's last ReLU comes after
     the sum.  The first block of layer2, 3 and 4 has stride 2.  With it on the first 1x1, where the
