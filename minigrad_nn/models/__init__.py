@@ -20,6 +20,7 @@ from .cifar_resnet import (
 )
 from .densenet import DenseNet, densenet121, densenet169, densenet201
 from .detector import GridDetector
+from .fcn import FCN, fcn8s, fcn16s, fcn32s, fcn_small
 from .googlenet import (
     GoogLeNet,
     GoogLeNetOutput,
@@ -44,12 +45,15 @@ from .resnet import (
     resnet101,
     resnet152,
 )
+from .segnet import SegNet, segnet, segnet_small
+from .unet import UNet
 from .vgg import VGG, vgg11, vgg11_bn, vgg13, vgg13_bn, vgg16, vgg16_bn, vgg19, vgg19_bn
 from .voting import Votes, group_votes, vote_targets, voting_loss
 from .zfnet import ZFNet
 
 __all__ = [
     "C3_TABLE",
+    "FCN",
     "H3_TABLE",
     "MLP",
     "VGG",
@@ -68,6 +72,8 @@ __all__ = [
     "Neocognitron",
     "Perceptron",
     "ResNet",
+    "SegNet",
+    "UNet",
     "Votes",
     "ZFNet",
     "alexnet",
@@ -75,6 +81,10 @@ __all__ = [
     "densenet121",
     "densenet169",
     "densenet201",
+    "fcn8s",
+    "fcn16s",
+    "fcn32s",
+    "fcn_small",
     "googlenet",
     "group_votes",
     "mobilenet_v1",
@@ -96,6 +106,8 @@ __all__ = [
     "resnet101",
     "resnet110",
     "resnet152",
+    "segnet",
+    "segnet_small",
     "vgg11",
     "vgg11_bn",
     "vgg13",
