@@ -32,6 +32,7 @@ from .subsets import ClassSubset, labels_of, labels_per_class, only_classes
 from .synthetic import Dates, Reversals, Sentiments
 from .text import Streams, Text, Windows
 from .vocabulary import Characters, Vocabulary, Words
+from .workers import WorkerError
 
 __all__ = [
     "BACKGROUND",
@@ -75,6 +76,7 @@ __all__ = [
     "WeightedSampler",
     "Windows",
     "Words",
+    "WorkerError",
     "extract",
     "labels_of",
     "labels_per_class",

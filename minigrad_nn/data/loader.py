@@ -1,10 +1,14 @@
-"""Batches of a dataset, shuffled by seed, from a position that can be saved and restored."""
+"""Batches of a dataset, shuffled by seed, from a position that can be saved and restored.
+
+They may be prepared ahead by background workers, which changes no bit of them.
+"""
 
 from __future__ import annotations
 
-import operator
+from collections.abc import Generator as GeneratorType
 from collections.abc import Iterator, Mapping
-from typing import Any, SupportsIndex
+from types import TracebackType
+from typing import Any, Self, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +16,11 @@ from numpy.typing import NDArray
 from minigrad.random import Generator, as_generator
 
 from .dataset import Batch, Dataset, Transform
-from .samplers import Sampler
+from .processes import ProcessWorkers
+from .samplers import Sampler, _count
+from .workers import Job, prepare, prepare_in_threads
+
+KINDS = ("thread", "process")
 
 __all__ = ["Loader"]
 
@@ -35,10 +43,23 @@ class Loader:
             default generator of `minigrad.random`.
         drop_last: leave out a last batch that is not full.
         transform: done to each batch, with a generator of the batch's own.
+        workers: how many background workers prepare batches ahead; 0 prepares each when it is asked
+            for.
+        worker_kind: `"thread"`: they share the dataset, whose reading must then be safe from
+            several threads at a time; best where the work is in NumPy, Pillow or files.
+            `"process"`: each has a copy of the dataset and the transform, which must be picklable;
+            best where the work is in Python code.  A script then needs
+            `if __name__ == "__main__":`.
+        prefetch: how many batches each worker may be ahead, at least 1.
+
+    Workers change no batch, no order and no state: what is prepared but not handed out does not
+    count.  An error in a worker comes where its batch would have come.  Threads live for one loop.
+    Processes stay for the next loop, and end when a loop is left early, when the loader is closed
+    (`close`, or `with Loader(...) as loader`) or forgotten, and with the program.
 
     Raises:
         TypeError, ValueError: a batch size below 1, or one that with `drop_last` leaves no batch; a
-            sampler together with `shuffle`.
+            sampler together with `shuffle`; another kind or a wrong number of workers.
 
     >>> from minigrad_nn.data import ArrayDataset
     >>> loader = Loader(ArrayDataset(np.arange(5)), batch_size=2)
@@ -58,13 +79,16 @@ class Loader:
         seed: Generator | SupportsIndex | None = None,
         drop_last: bool = False,
         transform: Transform | None = None,
+        workers: int = 0,
+        worker_kind: str = "thread",
+        prefetch: int = 2,
     ) -> None:
-        try:
-            self.batch_size = operator.index(batch_size)
-        except TypeError:
-            raise TypeError(f"batch_size must be an integer, got {batch_size!r}") from None
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        self.batch_size = _count("batch_size", batch_size, least=1)
+        self.workers = _count("workers", workers)
+        self.prefetch = _count("prefetch", prefetch, least=1)
+        if worker_kind not in KINDS:
+            raise ValueError(f"worker_kind must be one of {', '.join(KINDS)}, got {worker_kind!r}")
+        self.worker_kind = worker_kind
         if sampler is not None and shuffle:
             raise ValueError("shuffle and sampler both choose the order; give one of them")
         self.dataset = dataset
@@ -84,6 +108,7 @@ class Loader:
         self._generator = as_generator(seed).fork("loader")
         self._resumed = False
         self._loop: object = None
+        self._processes: ProcessWorkers | None = None
 
     def __len__(self) -> int:
         """How many batches an epoch has."""
@@ -122,21 +147,70 @@ class Loader:
 
     def _batches(self, loop: object) -> Iterator[Batch]:
         order = self.order(self.epoch)
-        while True:
-            if self._loop is not loop:
-                raise RuntimeError(
-                    "another loop over this Loader has begun, or a state was loaded, so this loop "
-                    "has lost its place; use one Loader for each loop that runs at a time"
-                )
-            if self.batch >= len(self):
-                break
-            batch = self.dataset[self._indices(order, self.batch)]
-            if self.transform is not None:
-                generator = self._generator.fork("transform", self.epoch, self.batch)
-                batch = self.transform(batch, generator)
-            self.batch += 1
-            yield batch
+        prepared = self._prepared(self._jobs(order, self.epoch, self.batch))
+        try:
+            while True:
+                if self._loop is not loop:
+                    raise RuntimeError(
+                        "another loop over this Loader has begun, a state was loaded, or it was "
+                        "closed, so this loop has lost its place; use one Loader for each loop "
+                        "that runs at a time"
+                    )
+                if self.batch >= len(self):
+                    break
+                batch = next(prepared)
+                self.batch += 1
+                yield batch
+        finally:
+            prepared.close()
         self.epoch, self.batch = self.epoch + 1, 0
+
+    def _jobs(self, order: NDArray[np.int64], epoch: int, first: int) -> Iterator[Job]:
+        """What each batch of an epoch is made from, from one on."""
+        transforms = self._generator.fork("transform", epoch)
+        for number in range(first, len(self)):
+            generator = None if self.transform is None else transforms.fork(number)
+            yield Job(self._indices(order, number), generator)
+
+    def _prepared(self, jobs: Iterator[Job]) -> GeneratorType[Batch, None, None]:
+        """The batches of jobs, prepared now or ahead; closing it ends what goes on behind it."""
+        if not self.workers:
+            return (prepare(self.dataset, self.transform, job) for job in jobs)
+        if self.worker_kind == "thread":
+            return prepare_in_threads(
+                self.dataset, self.transform, jobs, self.workers, self.prefetch
+            )
+        return self._running().run(jobs)
+
+    def _running(self) -> ProcessWorkers:
+        """The processes of the loop before, if they can go on, else new ones."""
+        held = self._processes
+        if held is not None and not (
+            held.usable and held.dataset is self.dataset and held.transform is self.transform
+        ):
+            held.close()
+            held = None
+        if held is None:
+            held = ProcessWorkers(self.dataset, self.transform, self.workers, self.prefetch)
+        self._processes = held
+        return held
+
+    def close(self) -> None:
+        """End the worker processes, if there are any; another loop would start new ones."""
+        if self._processes is not None:
+            self._processes.close()
+            self._processes = self._loop = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
 
     def state_dict(self) -> dict[str, Any]:
         """The position and what it depends on, as plain data for JSON.
