@@ -13,13 +13,19 @@ from minigrad.draw.graph import GraphTooLarge
 from minigrad_nn.inspect import overview
 from minigrad_nn.inspect.overview.layout import place
 from minigrad_nn.inspect.overview.tree import METRICS, walk
-from minigrad_nn.models import LeNet5
+from minigrad_nn.models import LeNet5, resnet50
+from minigrad_nn.models.resnet import Bottleneck, ResNet
 from tests.study import browser
-from tests.study.networks import Recurrent, ResNet
+from tests.study.networks import Recurrent
+
+
+def residual(depths=(2, 3)):
+    """A ResNet of few and narrow bottlenecks."""
+    return ResNet(Bottleneck, depths, classes=10, width=4, stride_on="1x1")
 
 
 def small():
-    return overview(ResNet((2, 3), 4, 10), minigrad.zeros((1, 3, 32, 32)), passes=0)
+    return overview(residual(), minigrad.zeros((1, 3, 32, 32)), passes=0)
 
 
 def titles(part):
@@ -38,15 +44,15 @@ def wired(part):
 def test_equal_blocks_that_follow_each_other_are_one_box():
     found = small()
     assert titles(found.root) == [
-        "input", "Conv2d", "BatchNorm2d", "ReLU", "MaxPool2d", "Sequential", "Sequential", "mean",
-        "Linear", "output",
+        "input", "Conv2d", "BatchNorm2d", "ReLU", "MaxPool2d", "Sequential", "Sequential",
+        "GlobalAvgPool", "Linear", "output",
     ]  # fmt: skip
     assert titles(found.part("layer1")) == ["Bottleneck", "Bottleneck"]  # the first one projects
     (first, repeat) = found.part("layer2").children
     assert (first.title, repeat.title) == ("Bottleneck", "Bottleneck × 2")
     assert [child.path for child in repeat.children] == ["layer2.1", "layer2.2"]
     assert repeat.parameters == 2 * repeat.children[0].parameters
-    alone = overview(ResNet((2, 3), 4, 10), minigrad.zeros((1, 3, 32, 32)), repeats=False, passes=0)
+    alone = overview(residual(), minigrad.zeros((1, 3, 32, 32)), repeats=False, passes=0)
     assert titles(alone.part("layer2")) == ["Bottleneck"] * 3
 
 
@@ -71,7 +77,7 @@ def test_a_residual_block_is_wired_as_it_computes():
 
 @pytest.mark.parametrize(
     "make, shape",
-    [(lambda: ResNet((2, 3), 4, 10), (1, 3, 32, 32)), (lambda: LeNet5(), (1, 1, 28, 28))],
+    [(residual, (1, 3, 32, 32)), (LeNet5, (1, 1, 28, 28))],
 )
 def test_parameters_of_the_boxes_are_those_of_the_modules(make, shape):
     model = make()
@@ -99,7 +105,7 @@ def test_multiply_adds_of_the_lectures():
 
 @pytest.mark.full
 def test_resnet50_has_the_multiply_adds_of_the_lectures():
-    found = overview(ResNet(), minigrad.zeros((1, 3, 224, 224)), passes=0)
+    found = overview(resnet50(stride_on="1x1"), minigrad.zeros((1, 3, 224, 224)), passes=0)
     assert found.root.multiply_adds == 3_857_973_248
     assert titles(found.part("layer3")) == ["Bottleneck", "Bottleneck × 5"]
 
@@ -126,7 +132,7 @@ def test_a_layer_that_is_used_at_several_places_is_no_loop():
 
 
 def test_looking_changes_nothing():
-    model = ResNet((1,), 4, 10)
+    model = residual((1,))
     model.layer1.eval()
     before = model.state_dict()
     modes = [module.training for module in model.modules()]
@@ -148,12 +154,10 @@ def test_an_error_in_the_model_leaves_it_as_it_was():
 
 
 def test_what_is_inside_of_a_module():
-    found = overview(
-        ResNet((2, 3), 4, 10), minigrad.zeros((1, 3, 32, 32)), inside="layer2.0", passes=0
-    )
+    found = overview(residual(), minigrad.zeros((1, 3, 32, 32)), inside="layer2.0", passes=0)
     assert titles(found.root)[0] == "Conv2d" and "layer2.0" in found.title
     with pytest.raises(ValueError, match="no module with parts inside at 'fc'"):
-        overview(ResNet((1,), 4, 10), minigrad.zeros((1, 3, 32, 32)), inside="fc", passes=0)
+        overview(residual((1,)), minigrad.zeros((1, 3, 32, 32)), inside="fc", passes=0)
 
 
 def test_a_graph_of_very_many_operations_does_not_hang():
