@@ -80,7 +80,7 @@ class RandomCrop:
         )
 
     def __call__(self, batch: Batch, generator: Generator) -> Batch:
-        """The batch with its first array cut to (N, C, *size).
+        """The batch with its first array cut to (N, C, rows, columns).
 
         Raises:
             ValueError: the window is larger than the framed picture.
@@ -116,7 +116,7 @@ class CenterCrop:
         return f"CenterCrop({self.size})"
 
     def __call__(self, batch: Batch, generator: Generator | None = None) -> Batch:
-        """The batch with its first array cut to (N, C, *size); the generator is not used.
+        """The batch with its first array cut to (N, C, rows, columns); the generator is not used.
 
         Raises:
             ValueError: the window is larger than the picture.

@@ -69,7 +69,7 @@ class Resize:
         return f"Resize({self.size}, antialias={self.antialias})"
 
     def __call__(self, batch: Batch, generator: Generator | None = None) -> Batch:
-        """The batch with its first array scaled to (N, C, *size); the generator is not used."""
+        """The batch with its first array as (N, C, rows, columns); the generator is not used."""
         need_pictures("Resize", batch[0])
         return resize(batch[0], self.size, self.antialias), *batch[1:]
 
@@ -115,7 +115,7 @@ class RandomResizedCrop:
         )
 
     def __call__(self, batch: Batch, generator: Generator) -> Batch:
-        """The batch with a window of each picture of its first array, as (N, C, *size)."""
+        """The batch with a window of each picture of its first array, as (N, C, rows, columns)."""
         x = need_pictures("RandomResizedCrop", batch[0])
         height, width = x.shape[2:]
         top, left, tall, wide = self.windows(len(x), (height, width), generator)
