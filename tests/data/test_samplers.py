@@ -92,6 +92,14 @@ def test_stratified_sampler_has_every_class_in_every_stretch(labels, seed, data)
         assert abs((stretch == label).sum() - wanted) < slack + 1e-9
 
 
+def test_stratified_batches_hold_all_classes_alike():
+    labels = np.repeat([0, 1, 2], [400, 150, 50])
+    found = labels[order(StratifiedSampler(labels), seed=3)].reshape(20, 30)
+    counts = np.array([np.bincount(batch, minlength=3) for batch in found])
+    assert (np.abs(counts - [20, 7.5, 2.5]) <= [2, 1.5, 1.5]).all()
+    assert len(set(map(tuple, found.tolist()))) > 1
+
+
 @given(label_lists, st.integers(0, 60), seeds)
 def test_balanced_sampler_takes_classes_equally(labels, count, seed):
     labels = np.array(labels)
