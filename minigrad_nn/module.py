@@ -66,8 +66,11 @@ class LoadResult(NamedTuple):
 class Module:
     """A function with parameters.  Subclasses assign parts in `__init__` and compute in `forward`.
 
+    An error in a layer says where the layer is: its path in the model, and its settings.
+
     Attributes:
         training: whether layers such as dropout behave as while training; `train()`, `eval()`.
+        frozen: whether it stays in `eval` mode, as `minigrad_nn.transfer.freeze` wants it.
 
     >>> import minigrad
     >>> class Scale(Module):
@@ -81,6 +84,7 @@ class Module:
     """
 
     training: bool
+    frozen: bool = False
 
     def __init__(self) -> None:
         self.__dict__.update(training=True, _buffers={}, _hooks=())
@@ -92,11 +96,31 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} does not define forward()")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        output = self.forward(*args, **kwargs)
+        try:
+            output = self.forward(*args, **kwargs)
+        except Exception as error:
+            self._say_where(error)
+            raise
         for hook in self._hooks:
             replaced = hook(self, args, output)
             output = output if replaced is None else replaced
         return output
+
+    def _say_where(self, error: Exception) -> None:
+        """Note on an error in which module it arose; modules further out give it a longer path."""
+        inside = error.__dict__.get("_module", self)
+        path = next((path for path, module in self.named_modules() if module is inside), "")
+        if inside is not self and not path:
+            return  # called by this module, but no part of it
+        notes = getattr(error, "__notes__", [])
+        before = error.__dict__.get("_module_note")
+        if before in notes:
+            notes.remove(before)
+        first = repr(inside).splitlines()[0]
+        kind = first if first.endswith(")") else type(inside).__name__
+        note = f"In {path}, a {kind}, of {type(self).__name__}." if path else f"In {kind}."
+        error.__dict__.update(_module=inside, _module_note=note)
+        error.add_note(note)
 
     def register_forward_hook(self, hook: Callable[[Any, tuple, Any], Any]) -> Callable[[], None]:
         """Call `hook(module, args, output)` after each call; not None replaces the output.
@@ -264,9 +288,12 @@ class Module:
     # --- modes -----------------------------------------------------------------------------------
 
     def train(self: M, mode: bool = True) -> M:
-        """Behave as while training: dropout drops, batch norm uses the batch's statistics."""
+        """Behave as while training: dropout drops, batch norm uses the batch's statistics.
+
+        Modules that are `frozen` stay in `eval` mode.
+        """
         for module in self.modules():
-            module.__dict__["training"] = bool(mode)
+            module.__dict__["training"] = bool(mode) and not module.frozen
         return self
 
     def eval(self: M) -> M:

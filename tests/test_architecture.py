@@ -50,7 +50,13 @@ FLOORS = [
         "minigrad_nn.metrics",
     },
     {"minigrad_nn.ensemble", "minigrad_nn.models"},
-    {"minigrad_nn.train", "minigrad_nn.inspect", "minigrad_nn.io", "minigrad_nn.cli"},
+    {
+        "minigrad_nn.train",
+        "minigrad_nn.inspect",
+        "minigrad_nn.io",
+        "minigrad_nn.transfer",
+        "minigrad_nn.cli",
+    },
     {"minigrad_nn"},
 ]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -218,6 +218,9 @@ class GoogLeNet(Module):
     (1, 5)
     """
 
+    heads = ("aux1.fc2", "aux2.fc2", "fc")
+    """Paths of the layers that give the classes, for `minigrad_nn.transfer`."""
+
     def __init__(
         self,
         classes: int = 1000,

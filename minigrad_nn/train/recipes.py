@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import minigrad.random
 
@@ -12,12 +12,12 @@ from ..data.augment import Compose, RandomShift
 from ..data.dataset import Dataset
 from ..models import LeNet5
 from ..module import Module
-from ..optim import Adam, Optimizer
-from ..schedule import CosineAnnealingLR
-from .callbacks import LearningRate
+from ..optim import SGD, Adam, Optimizer
+from ..schedule import CosineAnnealingLR, ReduceLROnPlateau
+from .callbacks import Callback, LearningRate
 from .sources import Source
 
-__all__ = ["LENET5", "Recipe", "Training", "prepare_lenet5"]
+__all__ = ["LENET5", "FitSettings", "Recipe", "Training", "alexnet_settings", "prepare_lenet5"]
 
 
 @dataclass(frozen=True)
@@ -130,3 +130,62 @@ def prepare_lenet5(
         optimizer=optimizer,
         schedule=CosineAnnealingLR(optimizer, T_max=max(1, recipe.epochs * len(loader))),
     )
+
+
+class FitSettings(TypedDict):
+    """What a recipe gives to `fit`: `fit(model, loader, epochs=90, **settings)`."""
+
+    optimizer: Optimizer
+    callbacks: list[Callback]
+
+
+def alexnet_settings(
+    model: Module,
+    lr: float = 0.01,
+    *,
+    momentum: float = 0.9,
+    weight_decay: float = 5e-4,
+    patience: int = 10,
+    cuts: int = 3,
+    monitor: str = "validation_loss",
+) -> FitSettings:
+    """The training of AlexNet: momentum, weight decay, a rate that falls when nothing gets better.
+
+    Source: A. Krizhevsky, I. Sutskever, G. Hinton, "ImageNet classification with deep convolutional
+    neural networks", 2012, section 5: momentum 0.9, weight decay 5e-4, a learning rate of 0.01 that
+    is divided by 10 when the validation error stops improving, three times before the end; about
+    90 epochs in batches of 128.  Dropout of 0.5 belongs to the network: `models.AlexNet` has it.
+
+    Args:
+        model: what to train; its parameters that require no gradient are left out.
+        lr: at the start.
+        momentum: of `SGD`.
+        weight_decay: of `SGD`.
+        patience: so many epochs without a better value are let pass before a cut.
+        cuts: how often the rate is divided at most.
+        monitor: what shall get better, by its name in the history: a loss, or an accuracy.  For
+            "validation_loss", `fit` needs `validation=`.
+
+    Returns:
+        `optimizer` and `callbacks` for `fit`; more callbacks may be added to the list.
+
+    Raises:
+        ValueError: a number out of its range, or a model without parameters to learn.
+
+    >>> import minigrad_nn as nn
+    >>> settings = alexnet_settings(nn.Linear(2, 3))
+    >>> settings["optimizer"].param_groups[0]["weight_decay"]
+    0.0005
+    """
+    if isinstance(cuts, bool) or not isinstance(cuts, int) or cuts < 0:
+        raise ValueError(f"alexnet_settings: cuts must be a whole number from 0, got {cuts!r}")
+    learning = [p for p in model.parameters() if p.requires_grad]
+    optimizer = SGD(learning, lr=lr, momentum=momentum, weight_decay=weight_decay)
+    schedule = ReduceLROnPlateau(
+        optimizer,
+        mode="min" if monitor.endswith("loss") else "max",
+        factor=0.1,
+        patience=patience,
+        min_lr=lr * 0.1**cuts,
+    )
+    return {"optimizer": optimizer, "callbacks": [LearningRate(schedule, monitor=monitor)]}
