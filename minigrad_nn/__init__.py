@@ -40,6 +40,7 @@ _ROOMS = {
         *("SumPool1d", "SumPool2d", "SumPool3d", "Swish", "Tanh", "Upsample", "detached"),
         *("truncated_bptt",),
     ),
+    "inspect": ("summary",),
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}
 

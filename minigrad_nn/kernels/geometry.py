@@ -66,17 +66,17 @@ padding (1, 1); rounding down gives 3
             "(size + padding before + padding after)"
         )
     places, remainder = divmod(room, stride)
+    # A window that rounding up adds must not start in the padding after the input.
+    up = bool(remainder) and ceil and (places + 1) * stride < size + before
+    places += 1 + up
     if remainder and exact:
         raise ValueError(
             f"does not fit: ({size} + {before} + {after} - {extent})/{stride} + 1 = "
             f"{room / stride + 1:.4g} places for size {size}, kernel {kernel}, stride {stride}, "
             f"padding {before, after}{'' if dilation == 1 else f', dilation {dilation}'}; "
-            f"rounding down gives {places + 1}"
+            f"rounding {'up' if up else 'down'} gives {places}"
         )
-    # A window that rounding up adds must not start in the padding after the input.
-    if remainder and ceil and (places + 1) * stride < size + before:
-        places += 1
-    return places + 1
+    return places
 
 
 @dataclass(frozen=True)

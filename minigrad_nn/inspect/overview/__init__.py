@@ -16,9 +16,9 @@ from minigrad.draw.engines import to_png
 from minigrad.draw.graph import GraphTooLarge
 
 from ...module import Module
+from ..trace import trace
 from .page import page
 from .paint import paint
-from .trace import trace
 from .tree import METRICS, Part, build, walk
 from .words import amount, describe
 

@@ -11,7 +11,7 @@ from minigrad.draw.scene import shape_text
 from minigrad.draw.style import gate_symbol
 
 from ...module import Module
-from .trace import Made, Trace
+from ..trace import Made, Trace
 
 __all__ = ["METRICS", "Part", "Wires", "build", "walk"]
 
