@@ -8,9 +8,15 @@ import pytest
 
 import minigrad
 from minigrad import study
+from minigrad.study import bench
 from minigrad.study.bench import bench_kernel
 
 SMALL = {"n": 24, "k": 20, "m": 16}
+
+
+@pytest.fixture(autouse=True)
+def short_measurements(monkeypatch):
+    monkeypatch.setattr(bench, "BUDGET", 0.002)
 
 
 def matmul(a, b):
@@ -36,9 +42,16 @@ def test_a_right_kernel_passes_and_is_measured():
     assert report.shapes == [(24, 20), (20, 16)]
     assert report.bytes == 8 * (24 * 20 + 20 * 16 + 24 * 16)
     assert report.operations == 2 * 24 * 20 * 16
-    assert [timing.name for timing in report.timings] == ["kernel", "reference", "einsum"]
+    names = [timing.name for timing in report.timings]
+    assert names == ["kernel", "reference", "built-in", "einsum"]
+    assert report.builtin == "minigrad.matmul"
     assert all(t.seconds > 0 and t.rate > 0 and t.bandwidth > 0 for t in report.timings)
     assert report.speedup() == pytest.approx(report.timings[1].seconds / report.timings[0].seconds)
+    assert report.speedup("built-in") == report.timings[2].seconds / report.timings[0].seconds
+    with pytest.raises(
+        KeyError, match="timed were kernel, reference, built-in, einsum, not 'torch'"
+    ):
+        report.speedup("torch")
     assert "passed" in str(report) and "GFLOP/s" in str(report)
     assert "<pre>" in report._repr_html_()
 
@@ -89,14 +102,52 @@ def difference(x):
     return np.append(x[1:], 0.0) - x
 
 
+class Opaque:
+    """Somebody else's compiled code: nothing in it can be looked into."""
+
+    def __init__(self, kernel):
+        self.call = kernel
+
+    def __call__(self, *arrays):
+        return self.call(*arrays)
+
+
 def test_a_missing_bound_is_rejected():
-    reading = report_on(_difference, difference, "n", {"n": 100}, out=True)
+    reading = report_on(Opaque(_difference), difference, "n", {"n": 100}, out=True)
     assert "bounds" in failed(reading)
     assert "reads outside" in reading.check("bounds").text
-    writing = report_on(_running, lambda x: 2.0 * x, "n", {"n": 100}, out=True)
+    writing = report_on(Opaque(_running), lambda x: 2.0 * x, "n", {"n": 100}, out=True)
     assert failed(writing) == {"bounds"}
     assert "writes behind the memory of its output" in writing.check("bounds").text
     assert report_on(_difference_right, difference, "n", {"n": 100}, out=True).passed
+
+
+def test_a_missing_bound_in_a_kernel_that_can_be_looked_into_is_told_before_it_runs():
+    compiled = len(_difference.signatures), len(_running.signatures)
+    reading = report_on(_difference, difference, "n", {"n": 100}, out=True)
+    assert failed(reading) == {"bounds"} and not reading.timings
+    text = reading.check("bounds").text
+    assert "it reads [1] of input 0, whose shape is (1,) (line" in text
+    assert text.endswith("y[i] = x[i + 1] - x[i]  # reads behind the last) (at n=1)")
+    writing = report_on(_running, lambda x: 2.0 * x, "n", {"n": 100}, out=True)
+    assert "it writes [1] of its output" in writing.check("bounds").text
+    assert writing.check("values").text == "not run, since it leaves its arrays"
+    assert compiled == (len(_difference.signatures), len(_running.signatures))
+
+
+@numba.njit
+def _far_away(x, y):
+    for i in range(len(x)):
+        y[i] = x[i]
+    if len(x) > 16:
+        y[len(x) + 10_000_000] = 1.0  # beyond any red zone: compiled, it would end the process
+
+
+def test_a_write_far_beyond_is_rejected_and_nothing_is_harmed():
+    report = report_on(_far_away, lambda x: x, "n", {"n": 100}, out=True)
+    assert failed(report) == {"bounds"}
+    assert "it writes [10000017] of its output" in report.check("bounds").text
+    assert "(at n=17)" in report.check("bounds").text
 
 
 class LostUpdate:
@@ -126,7 +177,108 @@ def test_a_race_that_hits_the_large_shape_only_is_rejected():
         return kernel(x) if len(x) > 33 else np.array([x.sum()])
 
     report = report_on(large, lambda x: np.array([x.sum()]), "n", {"n": 64})
-    assert failed(report) == {"deterministic"}
+    assert failed(report) == {"values", "deterministic"}
+    assert report.check("values").text.endswith("(at n=64)")
+
+
+def test_what_is_wrong_at_the_large_shape_only_is_rejected():
+    def large(x):
+        return 2.0 * x if len(x) < 64 else 2.0 * x - (np.arange(len(x)) == 63)
+
+    report = report_on(large, lambda x: 2.0 * x, "n", {"n": 64})
+    assert failed(report) == {"values"}
+    assert "1 of 64 elements differ, first [63]" in report.check("values").text
+
+
+@numba.njit(parallel=True)
+def _racy_histogram(places, counts):
+    for k in range(len(counts)):
+        counts[k] = 0.0
+    for i in numba.prange(len(places)):
+        counts[int(places[i]) % len(counts)] += 1.0
+
+
+@numba.njit(parallel=True)
+def _histogram(places, counts):
+    for k in numba.prange(len(counts)):
+        counts[k] = 0.0
+        for i in range(len(places)):
+            if int(places[i]) % len(counts) == k:
+                counts[k] += 1.0
+
+
+def histogram(places):
+    return np.bincount(places.astype(int) % 4, minlength=4).astype(float)
+
+
+def places(rng, shape):
+    return rng.integers(0, 100, shape)
+
+
+def test_a_race_of_a_compiled_kernel_is_rejected_every_time():
+    """Whether or not two threads happen to meet: what is found does not depend on it."""
+    seen = set()
+    for _ in range(3):
+        report = report_on(
+            _racy_histogram, histogram, "n", {"n": 64}, out=True, values=places, examples=5
+        )
+        assert "races" in failed(report) and not report.timings
+        seen.add(report.check("races").text)
+    (text,) = seen
+    assert "of its output" in text and "counts[int(places[i]) % len(counts)] += 1.0" in text
+
+
+def test_a_compiled_kernel_without_a_race_runs_on_all_its_threads():
+    threads = numba.get_num_threads()
+    report = report_on(_histogram, histogram, "n", {"n": 64}, out=True, values=places, examples=5)
+    assert report.passed and report.check("races").passed, str(report)
+    assert "iterations of prange did not touch each other's elements" in str(report)
+    assert numba.get_num_threads() == threads and numba.get_parallel_chunksize() == 0
+    if numba.config.NUMBA_NUM_THREADS > 1:
+        assert "on 1, 2" in report.check("deterministic").text
+
+
+@numba.njit(parallel=True)
+def _carried(x, y):
+    last = 0.0
+    for i in numba.prange(len(x)):
+        y[i] = x[i] + last
+        last = x[i]
+
+
+def test_iterations_that_depend_on_each_other_are_rejected():
+    """Nothing is written twice, and still their order decides."""
+
+    def carried(x):
+        return x + np.append(0.0, x[:-1])
+
+    report = report_on(_carried, carried, "n", {"n": 64}, out=True, examples=5)
+    assert report.check("races").passed is False
+    assert "depend on each other: in another order" in report.check("races").text
+
+
+class FewThreads:
+    """Is right on one thread, and on two it is not: as Numba would run it."""
+
+    def __init__(self, kernel):
+        self.py_func = kernel.py_func
+        self.targetoptions = {"parallel": True}
+
+    def __call__(self, x):
+        return 2.0 * x + (numba.get_num_threads() == 1)
+
+
+def test_a_result_that_depends_on_the_number_of_threads_is_rejected():
+    if numba.config.NUMBA_NUM_THREADS < 2:
+        pytest.skip("there is one thread only")
+
+    @numba.njit(parallel=True)
+    def double(x):
+        return 2.0 * x
+
+    report = report_on(FewThreads(double), lambda x: 2.0 * x, "n", {"n": 64}, examples=5)
+    assert "deterministic" in failed(report)
+    assert "on 1 threads" in report.check("deterministic").text
 
 
 def threaded_sum(x):
@@ -150,6 +302,27 @@ def threaded_sum(x):
 def test_a_race_of_threads_is_rejected():
     report = report_on(threaded_sum, lambda x: np.array([x.sum()]), "n", {"n": 64}, examples=10)
     assert "values" in failed(report)
+
+
+def test_what_cannot_be_looked_into_is_told():
+    report = report_on(LostUpdate(), lambda x: np.array([x.sum()]), "n", {"n": 8}, examples=2)
+    assert report.check("races").passed is None
+    assert "nothing compiled to look into" in report.check("races").text
+
+    @numba.njit
+    def in_order(x):
+        return x + 1.0
+
+    report = report_on(in_order, lambda x: x + 1.0, "n", {"n": 8}, examples=2)
+    assert report.passed and report.check("races").text == "no loop of prange ran"
+
+    @numba.njit(error_model="numpy")
+    def infinite(x):
+        return x + 1.0 / (len(x) - len(x))  # in Python an error
+
+    report = report_on(infinite, lambda x: x + np.inf, "n", {"n": 8}, examples=2)
+    assert "cannot be watched, it raises ZeroDivisionError" in report.check("races").text
+    assert report.check("races").passed is None
 
 
 def test_a_kernel_that_changes_its_input_is_rejected():
@@ -205,6 +378,75 @@ def test_integers_and_single_numbers():
     )  # fmt: skip
     assert report.passed and report.check("gradient").passed is None
     assert report_on(lambda x, s: x * s, lambda x, s: s * x, "n,", {"n": 4}).passed
+
+
+# --- the built-in --------------------------------------------------------------------------------
+
+
+def builtin(fn, like, shapes="n", **options):
+    report = report_on(
+        fn, like, shapes, dict.fromkeys(set(shapes) & set("nkm"), 8), examples=2, **options
+    )
+    assert report.passed, str(report)
+    names = [timing.name for timing in report.timings]
+    assert f"built-in: {report.builtin}" in str(report)
+    return report.builtin, "built-in" in names
+
+
+def swish(x):
+    return x / (1.0 + np.exp(-x))
+
+
+def logsumexp(x):
+    return np.log(np.exp(x).sum())
+
+
+def test_the_built_in_is_found_by_what_it_is_and_by_its_name():
+    assert builtin(lambda x: np.exp(x), np.exp) == ("minigrad.exp", True)
+    assert builtin(matmul, minigrad.matmul, "n k, k m") == (
+        "minigrad.matmul, which is the reference", True,
+    )  # fmt: skip
+    # The reference has no name; the kernel has, and does the same as the function of its name.
+    assert builtin(logsumexp, lambda x: np.log(np.sum(np.exp(x)))) == ("minigrad.logsumexp", True)
+
+
+def test_functions_of_networks_are_built_in_once_they_are_loaded():
+    from minigrad_nn import functional
+
+    assert builtin(lambda x: swish(x), lambda x: swish(x))[1] is False
+
+    def silu(x):
+        return swish(x)
+
+    assert builtin(lambda x: swish(x), silu) == ("minigrad_nn.functional.silu", True)
+    assert builtin(silu, functional.silu) == (
+        "minigrad_nn.functional.silu, which is the reference", True,
+    )  # fmt: skip
+
+
+def test_where_nothing_matches_no_built_in_is_guessed():
+    words, there = builtin(swish, lambda x: x / (1.0 + np.exp(-x)))
+    assert not there and words.startswith("none: no public function of minigrad")
+    assert "is called swish; name one by against={'built-in': ...}" in words
+    words, there = builtin(lambda x: x + 1.0, lambda x: x + 1.0)
+    assert not there and "neither function has a name" in words
+
+    def sqrt(x):
+        return x + 1.0
+
+    words, there = builtin(lambda x: x + 1.0, sqrt)
+    assert not there and words.startswith("none: minigrad.sqrt gives something else")
+
+    def solve(x):
+        return x + 1.0
+
+    words, there = builtin(solve, lambda x: x + 1.0)
+    assert not there and "minigrad.solve does not take these inputs (" in words
+
+
+def test_a_built_in_can_be_named():
+    words, there = builtin(swish, swish, against={"built-in": minigrad.exp, "exp": np.exp})
+    assert (words, there) == ("exp, as given", True)
 
 
 def test_what_cannot_be_read_is_told():
