@@ -250,8 +250,6 @@ def _zipped(content: bytes) -> tuple[Any, Arrays]:
     if len(tops) != 1:
         raise CheckpointError("it is a zip archive, but not one of torch.save")
     top = tops[0].removesuffix("data.pkl")
-    if f"{top}constants.pkl" in members:
-        raise CheckpointError("it is a TorchScript archive; save the model's state_dict instead")
     start, size = members.get(f"{top}byteorder", (0, 0))
     order = {b"": "<", b"little": "<", b"big": ">"}.get(content[start : start + size])
     if order is None:
@@ -286,6 +284,8 @@ def _members(content: bytes) -> dict[str, tuple[int, int]]:
             entries = archive.infolist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, struct.error) as e:
         raise CheckpointError(f"its zip archive is damaged or cut off: {shown(str(e))}") from None
+    if any(entry.filename.endswith("/constants.pkl") for entry in entries):
+        raise CheckpointError("it is a TorchScript archive; save the model's state_dict instead")
     for entry in entries:
         if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
             raise CheckpointError(f"its member {shown(entry.filename)} is compressed or encrypted")

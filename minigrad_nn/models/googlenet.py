@@ -244,10 +244,6 @@ class GoogLeNet(Module):
         self.in_channels = in_channels
         self.aux_logits = aux_logits
         self.transform_input = transform_input
-        mean, deviation = np.array((IMAGENET_MEAN, IMAGENET_DEVIATION)).reshape(2, 1, 3, 1, 1)
-        for name, value in (("scale", deviation / 0.5), ("shift", (mean - 0.5) / 0.5)):
-            values = Tensor(value, np.float32) if transform_input else None
-            self.register_buffer(name, values, persistent=False)
         inception = partial(Inception, third_filter=third_filter)
 
         self.conv1 = _Filters(in_channels, 64, 7, stride=2)
@@ -289,7 +285,11 @@ class GoogLeNet(Module):
         """
         check_pictures("GoogLeNet", x, self.in_channels, smallest=SMALLEST)
         if self.transform_input:
-            x = x * self.scale + self.shift
+            mean, deviation = (
+                Tensor(np.reshape(numbers, (1, 3, 1, 1)), x.dtype).to(x.device)
+                for numbers in (IMAGENET_MEAN, IMAGENET_DEVIATION)
+            )
+            x = (x * deviation + mean - 0.5) / 0.5
         x = self.maxpool1(self.conv1(x))
         x = self.maxpool2(self.conv3(self.conv2(x)))
         x = self.maxpool3(self.inception3b(self.inception3a(x)))

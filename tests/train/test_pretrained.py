@@ -114,7 +114,7 @@ def test_storages_are_shared_and_bfloat16_becomes_float32(tmp_path):
             Global("torch._utils", "_rebuild_parameter"),
             (tensor(where, 0, (), ()), True, EMPTY),
         ),
-        "old": Call(Global("torch._utils", "_rebuild_tensor"), (where, 2, (1,), (9,))),
+        "old": Call(Global("torch._utils", "_rebuild_tensor"), (where, 2, (1,), (2**70,))),
     }
     bits = np.array([0x3F80, 0xBF80, 0x4049, 0x7F80], "<u2")  # 1, -1, 3.140625, infinity
     wanted = np.array([[1.0, -1.0], [3.140625, np.inf]], np.float32)
