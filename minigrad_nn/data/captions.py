@@ -11,6 +11,7 @@ diagonal: the first of two neighbours in it is then always left of, or above, th
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -32,6 +33,7 @@ __all__ = [
     "longest",
     "parse",
     "relation",
+    "relation_accuracy",
 ]
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -178,6 +180,51 @@ def holds(
         ):
             return True
     return False
+
+
+def relation_accuracy(
+    candidates: Sequence[Sequence[str]], references: Sequence[Sequence[str]]
+) -> dict[str, float]:
+    """For each relation, the share of those in references that candidates tell of the same things.
+
+    Things are the same if digit and colour are.  A candidate that is no sentence tells of none.
+
+    Args:
+        candidates: captions as words.
+        references: the right one for each.
+
+    Returns:
+        By relation; NaN for one that no reference tells of.
+
+    Raises:
+        ValueError: another number of references, or one that is no sentence.
+
+    >>> told = "a one left of a two left of a three".split()
+    >>> relation_accuracy([told], ["a one left of a two above a three".split()])
+    {'left of': 1.0, 'above': 0.0}
+    """
+    if len(candidates) != len(references):
+        raise ValueError(
+            f"relation_accuracy: as many references as candidates are wanted, got "
+            f"{len(references)} and {len(candidates)}"
+        )
+    right, total = Counter[str](), Counter[str]()
+    for candidate, reference in zip(candidates, references, strict=True):
+        wanted = _facts(reference)
+        try:
+            both = wanted & _facts(candidate)
+        except ValueError:
+            both = Counter()
+        for facts, counts in ((both, right), (wanted, total)):
+            for (_, told, _), count in facts.items():
+                counts[told] += count
+    return {name: right[name] / total[name] if total[name] else np.nan for name in RELATIONS}
+
+
+def _facts(words: Sequence[str]) -> Counter[tuple[Thing, str, Thing]]:
+    """What a caption says of each two things that stand beside each other in it."""
+    things, told = parse(words)
+    return Counter(zip(things[:-1], told, things[1:], strict=True))
 
 
 def longest(digits: int, coloured: bool) -> int:

@@ -88,6 +88,22 @@ def test_what_is_not_true_does_not_hold():
                           [[8, 20, 18, 30], [0, 0, 10, 10], [40, 18, 50, 28]])  # fmt: skip
 
 
+def test_relations_are_counted_one_by_one():
+    wanted = ["a one left of a two above a three", "a red two left of a two", "a six"]
+    found = ["a one left of a two left of a three", "a two left of a two", "a six"]
+    wanted, found = ([text.split() for text in texts] for texts in (wanted, found))
+    assert captions.relation_accuracy(wanted, wanted) == {"left of": 1.0, "above": 1.0}
+    assert captions.relation_accuracy(found, wanted) == {"left of": 0.5, "above": 0.0}
+    # What is no sentence tells nothing, and what is told twice counts once.
+    found = ["a one left".split(), "a red two left of a two left of a red two".split(), []]
+    assert captions.relation_accuracy(found, wanted) == {"left of": 0.5, "above": 0.0}
+    assert np.isnan(captions.relation_accuracy([["a"]], [["a", "two"]])["above"])
+    with pytest.raises(ValueError, match="word 0"):
+        captions.relation_accuracy([["a", "two"]], [[]])
+    with pytest.raises(ValueError, match="got 1 and 0"):
+        captions.relation_accuracy([], [["a", "two"]])
+
+
 def test_what_is_no_sentence_is_told():
     for text, message in [
         ("", "word 0 must be 'a' or 'an', got the end"),
