@@ -73,9 +73,9 @@ def train_network(name):
 
 
 file = given.out / "cifar_resnet.json"
-record = json.loads(file.read_text()) if file.exists() else {}
 for name in given.only:
     run = train_network(name)
+    record = json.loads(file.read_text()) if file.exists() else {}
     record[name] = dict(
         accuracy=run.history[-1]["test_accuracy"], seed=given.seed, epochs=given.epochs,
         seconds=round(run.seconds), command=" ".join(sys.argv), date=str(datetime.date.today()),
