@@ -118,15 +118,17 @@ def _state(value: Any, key: str | None) -> dict[str, _Tensor]:
             f"but {'a single tensor' if type(value) is _Tensor else shown(value)}"
         )
     parts = [name for name, part in value.items() if has_tensors(part)]
+    listed = ", ".join(map(shown, parts[:10])) + ", ..." * (len(parts) > 10)
     if key is None and not has_tensors(value):
-        if len(parts) != 1:
-            choice = f"one of {', '.join(map(shown, parts))}" if parts else "none of its parts does"
-            raise CheckpointError(f"it holds no names with tensors; choose a key: {choice}")
+        if not parts:
+            raise CheckpointError("it holds no names with tensors")
+        if len(parts) > 1:
+            raise CheckpointError(f"several of its parts hold tensors; choose the key: {listed}")
         (key,) = parts
     if key is not None:
         if key not in parts:
-            found = ", ".join(map(shown, parts)) or "none"
-            raise CheckpointError(f"it has no part {key!r} with tensors; these have: {found}")
+            found = f"these have: {listed}" if parts else "none has"
+            raise CheckpointError(f"it has no part {key!r} with tensors; {found}")
         value = value[key]
     for name, item in value.items():
         if type(name) is not str or type(item) is not _Tensor:
