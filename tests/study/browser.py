@@ -1,9 +1,9 @@
 """A real browser for tests of pages: headless Chromium by selenium, or a reason to skip."""
 
-import importlib.util
 import json
 import os
 import shutil
+from importlib.util import find_spec
 
 import pytest
 
@@ -22,7 +22,7 @@ FLAGS = (
 
 def missing():
     """What a browser test lacks here, in words; None if it can run."""
-    if importlib.util.find_spec("selenium") is None:
+    if find_spec("selenium") is None:
         return 'selenium is not installed: pip install "minigrad[browser]"'
     if not any(map(shutil.which, NAMES)):
         return "no Chromium is on the PATH: apt-get install chromium chromium-driver"
