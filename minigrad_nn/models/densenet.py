@@ -6,6 +6,7 @@ networks", 2017, table 1.  The names of parts and of parameters are torchvision'
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,6 +35,7 @@ __all__ = [
     "densenet121",
     "densenet169",
     "densenet201",
+    "name_today",
 ]
 
 SMALLEST = 29
@@ -250,3 +252,15 @@ def densenet169(classes: int = 1000, **settings: Any) -> DenseNet:
 def densenet201(classes: int = 1000, **settings: Any) -> DenseNet:
     """DenseNet-201, with 20,013,928 parameters; settings as for `DenseNet`."""
     return DenseNet((6, 12, 48, 32), classes, **settings)
+
+
+def name_today(name: str) -> str:
+    """The name of a parameter today, from its name in the files that torchvision offers.
+
+    Those still call a layer's parts `norm.1` and `conv.2`, which are `norm1` and `conv2` now:
+    `load_pretrained(densenet121(), path, rename=name_today)`.
+
+    >>> name_today("features.denseblock1.denselayer2.norm.1.weight")
+    'features.denseblock1.denselayer2.norm1.weight'
+    """
+    return re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.", name)

@@ -131,6 +131,20 @@ def test_it_gives_logits_and_a_gradient_for_each_parameter(name, settings):
     np.testing.assert_allclose(alone, together[1:2], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["resnet20", "densenet121", "mobilenet_v1", "mobilenet_v2"])
+def test_dropout_drops_while_training_alone(name):
+    minigrad.manual_seed(1)
+    model = getattr(models, name)(dropout=0.5)
+    for module in model.modules():  # which would change with every call
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 0.0
+    x = pictures(4)
+    with minigrad.no_grad():
+        assert not np.array_equal(model(x).numpy(), model(x).numpy())
+        model.eval()
+        np.testing.assert_array_equal(model(x).numpy(), model(x).numpy())
+
+
 @pytest.mark.parametrize("name", ["resnet18", "resnet20", "densenet121", "mobilenet_v1"])
 def test_weights_depend_on_the_seed_alone(name):
     states = []

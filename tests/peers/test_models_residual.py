@@ -6,6 +6,8 @@ rounding in float32 grows into the second digit of gradients, on both sides alik
 but the last digits must agree.
 """
 
+import re
+
 import numpy as np
 import pytest
 import safetensors.torch
@@ -16,6 +18,7 @@ from torch import nn
 import minigrad
 from minigrad_nn import functional as F
 from minigrad_nn import init, io, models
+from minigrad_nn.models import densenet
 
 SOME = ["resnet18", "resnet50", "densenet121", "mobilenet_v2"]
 OTHERS = ["resnet34", "resnet101", "resnet152", "densenet169", "densenet201"]
@@ -45,12 +48,15 @@ def torchvisions(name):
 
 
 def ours_like(theirs, model, folder):
-    """Our network with the weights of theirs, by way of a file."""
-    path = folder / "weights.safetensors"
-    safetensors.torch.save_file(theirs.state_dict(), path)
+    """Our network with the weights of theirs, by way of a file: one format for each type."""
+    path = folder / "weights"
     if next(theirs.parameters()).dtype == torch.float64:
+        torch.save(theirs.state_dict(), path)
         model.astype(np.float64)
-    assert io.load_weights(path, model) == {"missing": [], "unexpected": []}
+    else:
+        safetensors.torch.save_file(theirs.state_dict(), path)
+    done = io.load_pretrained(model, path)
+    assert done == (list(theirs.state_dict()), [], [], [])
     return model
 
 
@@ -125,6 +131,19 @@ def test_dense_networks_that_save_memory_have_torchvisions_gradients(tmp_path):
     theirs = torchvisions("densenet121").double()
     model = without_weights("densenet121", save_memory=True)
     compare(theirs, ours_like(theirs, model, tmp_path), True)
+
+
+def test_the_names_in_torchvisions_files_of_dense_networks_are_understood(tmp_path):
+    state = torchvisions("densenet121").state_dict()
+    old = {re.sub(r"(layer\d+\.[a-z]+)([12])\.", r"\1.\2.", name): state[name] for name in state}
+    assert "features.denseblock1.denselayer1.norm.1.weight" in old
+    torch.save(old, tmp_path / "densenet121.pth")
+    model = without_weights("densenet121")
+    with pytest.raises(io.MismatchError):
+        io.load_pretrained(model, tmp_path / "densenet121.pth")
+    io.load_pretrained(model, tmp_path / "densenet121.pth", rename=densenet.name_today)
+    for name, value in model.state_dict().items():
+        np.testing.assert_array_equal(value, state[name].numpy(), err_msg=name)
 
 
 class Zeros(nn.Module):
