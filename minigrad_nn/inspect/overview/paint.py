@@ -104,10 +104,16 @@ def _closed(box: Placed, metric: str, total: float, out: list[str]) -> None:
     else:
         radius = box.height / 2 if part.kind == "operation" else 7.0
     out.append(f'<rect {size} rx="{radius}" fill="{fill}" {outline}/>')
-    y = 6.0
-    for options, points in lines_of(part):
-        text = options[0] if len(options) == 1 else metric_line(part, metric, total)
-        out.append(_text(text, box.width / 2, y + LINE / 2 + 0.36 * points, points, ink))
+    lines = [
+        (options[0] if len(options) == 1 else metric_line(part, metric, total), points)
+        for options, points in lines_of(part)
+    ]
+    # A box that has none of this metric has no last line: the others stand in its middle.
+    y = 6.0 if lines[-1][0] else (box.height - (len(lines) - 1) * LINE) / 2
+    for i, (text, points) in enumerate(lines):
+        if text:
+            middle, base = box.width / 2, y + LINE / 2 + 0.36 * points
+            out.append(_text(text, middle, base, points, ink, bold=i == 0))
         y += LINE
     value = getattr(part, metric)
     if total and value and part.kind not in ("input", "output"):

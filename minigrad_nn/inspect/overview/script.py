@@ -157,11 +157,12 @@ function closed(group, at, part) {
   const end = part.kind === "input" || part.kind === "output";
   if (end) { size.fill = "#fff6d6"; radius = 0; ink = "#1c1c1c"; }
   group.append(make("rect", { ...size, class: "frame", rx: radius }));
-  let y = 6;
-  part.lines.forEach(([options, points], i) => {
-    const words = options.length === 1 ? options[0] : options[metric];
-    group.append(text(words, at.width / 2, y + LINE / 2 + 0.36 * points, points, ink, "middle",
-      i === 0 ? "bold" : "normal"));
+  const lines = part.lines.map(([options, points]) =>
+    [options.length === 1 ? options[0] : options[metric], points]);
+  let y = lines[lines.length - 1][0] ? 6 : (at.height - (lines.length - 1) * LINE) / 2;
+  lines.forEach(([words, points], i) => {
+    if (words) group.append(text(words, at.width / 2, y + LINE / 2 + 0.36 * points, points, ink,
+      "middle", i === 0 ? "bold" : "normal"));
     y += LINE;
   });
   const total = tree[0].values[metric], value = part.values[metric];
