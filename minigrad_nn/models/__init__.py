@@ -5,6 +5,9 @@ Names in lower case make a network; those that torchvision has too have its name
 """
 
 from .alexnet import AlexNet, AlexNet2014, alexnet
+from .attention import AdditiveAttention, DotAttention
+from .captioner import AttentionCaptioner, Captioner, attention_penalty, small_encoder
+from .char_rnn import CharRNN
 from .cifar_resnet import (
     CifarResNet,
     plain20,
@@ -18,6 +21,7 @@ from .cifar_resnet import (
     resnet56,
     resnet110,
 )
+from .decoding import Sentence, beam_search, draw_words, greedy_search
 from .densenet import DenseNet, densenet121, densenet169, densenet201
 from .detector import GridDetector
 from .fcn import FCN, fcn8s, fcn16s, fcn32s, fcn_small
@@ -46,6 +50,7 @@ from .resnet import (
     resnet152,
 )
 from .segnet import SegNet, segnet, segnet_small
+from .seq2seq import Seq2Seq
 from .unet import UNet
 from .vgg import VGG, vgg11, vgg11_bn, vgg13, vgg13_bn, vgg16, vgg16_bn, vgg19, vgg19_bn
 from .voting import Votes, group_votes, vote_targets, voting_loss
@@ -57,10 +62,15 @@ __all__ = [
     "H3_TABLE",
     "MLP",
     "VGG",
+    "AdditiveAttention",
     "AlexNet",
     "AlexNet2014",
+    "AttentionCaptioner",
+    "Captioner",
+    "CharRNN",
     "CifarResNet",
     "DenseNet",
+    "DotAttention",
     "GoogLeNet",
     "GoogLeNetOutput",
     "GridDetector",
@@ -73,19 +83,25 @@ __all__ = [
     "Perceptron",
     "ResNet",
     "SegNet",
+    "Sentence",
+    "Seq2Seq",
     "UNet",
     "Votes",
     "ZFNet",
     "alexnet",
+    "attention_penalty",
     "auxiliary_cross_entropy",
+    "beam_search",
     "densenet121",
     "densenet169",
     "densenet201",
+    "draw_words",
     "fcn8s",
     "fcn16s",
     "fcn32s",
     "fcn_small",
     "googlenet",
+    "greedy_search",
     "group_votes",
     "mobilenet_v1",
     "mobilenet_v2",
@@ -108,6 +124,7 @@ __all__ = [
     "resnet152",
     "segnet",
     "segnet_small",
+    "small_encoder",
     "vgg11",
     "vgg11_bn",
     "vgg13",
