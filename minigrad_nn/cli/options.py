@@ -15,10 +15,10 @@ MODELS = ("lenet5",)
 
 
 def add_commands(parser: argparse.ArgumentParser) -> None:
-    """Give a parser the commands `train`, `draw`, `doctor` and `warmup`."""
+    """Give a parser the commands `train`, `draw`, `summary`, `doctor` and `warmup`."""
     parser.add_argument("--version", action="version", version=f"minigrad {version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for add in (_add_train, _add_draw, _add_doctor, _add_warmup):
+    for add in (_add_train, _add_draw, _add_summary, _add_doctor, _add_warmup):
         add(commands)
 
 
@@ -113,6 +113,49 @@ def _add_draw(commands: Any) -> None:
     parser.add_argument("--forward", action="store_true", help="values only, before backward()")
 
 
+def _add_summary(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "summary",
+        "list the layers of a network: shapes, parameters, multiply-adds, receptive fields, memory",
+        epilog="examples:\n"
+        "  minigrad summary lenet5 --input 1,28,28\n"
+        "  minigrad summary resnet50 stride_on=1x1 --input 3,224,224 --depth 1\n"
+        "  minigrad summary mobilenet_v1 --input 3,224,224 --batch 8 --backward",
+    )
+    parser.add_argument("model", metavar="MODEL", help="a network of minigrad_nn.models")
+    parser.add_argument("settings", nargs="*", metavar="NAME=VALUE", help="such as classes=10")
+    parser.add_argument(
+        "--input",
+        action="append",
+        required=True,
+        type=_shape,
+        metavar="SHAPE",
+        help="of one sample, channels first, such as 3,224,224; again for each further input",
+    )
+    parser.add_argument(
+        "--batch", type=_whole(1), default=1, metavar="N", help="samples, 1 by default"
+    )
+    parser.add_argument(
+        "--depth", type=_whole(0), metavar="N", help="how deep rows go; default: all"
+    )
+    parser.add_argument(
+        "--dtype",
+        action="append",
+        choices=("float32", "float64", "int64"),
+        help="of the inputs, one for each; int64 for a network that begins with an embedding",
+    )
+    parser.add_argument(
+        "--layout",
+        choices=("channels_first", "channels_last"),
+        default="channels_first",
+        help="how shapes are written",
+    )
+    parser.add_argument("--time", action="store_true", help="measure forward passes")
+    parser.add_argument("--backward", action="store_true", help="measure backward passes too")
+    parser.add_argument("--json", action="store_true", help="print data instead of a table")
+
+
 def _add_doctor(commands: Any) -> None:
     _command(
         commands,
@@ -143,6 +186,16 @@ def _whole(least: int) -> Callable[[str], int]:
         return number
 
     return parse
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    try:
+        shape = tuple(int(n) for n in text.split(","))
+    except ValueError:
+        shape = ()
+    if not shape or min(shape) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no shape, such as 3,224,224")
+    return shape
 
 
 def _positive(text: str) -> float:
