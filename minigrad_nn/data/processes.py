@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from multiprocessing.context import SpawnProcess
     from multiprocessing.shared_memory import SharedMemory
+    from types import FrameType
 
 __all__ = ["ProcessWorkers"]
 
@@ -46,6 +47,8 @@ class _Worker:
     batches: Connection
     slots: list[SharedMemory | None]
     """Where it puts its batches, in turn."""
+    ready: bool = False
+    """Whether it has its dataset."""
 
 
 @dataclass(eq=False)
@@ -80,8 +83,9 @@ class ProcessWorkers:
         self._held = _Held()
         self._finalizer = weakref.finalize(self, _end, self._held)
         try:
-            for number in range(workers):
-                self._held.workers.append(_start(number, prefetch))
+            with _no_interrupts():
+                for number in range(workers):
+                    self._held.workers.append(_start(number, prefetch))
             for number in range(workers):
                 self._greet(number, sent)
         except BaseException:
@@ -139,6 +143,7 @@ class ProcessWorkers:
         except OSError:
             raise self._died(number, None) from None
         kind, *details = self._answer(number, None)
+        worker.ready = True
         if kind == "error":
             _, text = details
             raise WorkerError(
@@ -249,8 +254,7 @@ def _start(number: int, prefetch: int) -> _Worker:
         daemon=True,
     )
     try:
-        with _no_interrupts():
-            process.start()
+        process.start()
     except RuntimeError as error:
         if "bootstrapping" not in str(error):
             raise
@@ -266,15 +270,28 @@ def _start(number: int, prefetch: int) -> _Worker:
 
 @contextlib.contextmanager
 def _no_interrupts() -> Iterator[None]:
-    """What is started inside begins with Ctrl-C blocked; here it comes after the block."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    """What is started inside never sees Ctrl-C; here it comes after the block."""
+    from multiprocessing import resource_tracker
+
+    caught: list[tuple[int, FrameType | None]] = []
+    handler = signal.getsignal(signal.SIGINT)
+    # Only the main thread can put it off.  (None: a handler that was not set from Python.)
+    defers = threading.current_thread() is threading.main_thread() and handler is not None
+    masks = hasattr(signal, "pthread_sigmask")  # not on Windows
+    if defers:
+        signal.signal(signal.SIGINT, lambda number, frame: caught.append((number, frame)))
+    if masks:  # what is started has the mask of who starts it
+        resource_tracker.ensure_running()  # else the first start would do it, and end the mask
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if masks:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if defers:
+            signal.signal(signal.SIGINT, handler)
+        if caught and callable(handler):
+            handler(*caught[-1])
 
 
 def _end(held: _Held) -> None:
@@ -285,6 +302,8 @@ def _end(held: _Held) -> None:
     for worker in workers:
         worker.jobs.close()  # it reads the end, and ends
         worker.batches.close()
+        if not worker.ready:  # there is nothing that it could leave half done
+            worker.process.terminate()
     for worker in workers:
         worker.process.join(_PATIENCE)
         if worker.process.is_alive():

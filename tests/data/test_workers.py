@@ -403,13 +403,25 @@ def script(body, *arguments, name="script.py", folder=None, **options):
     )
 
 
+def alive(group):
+    """The processes of a group that have not ended (one that nobody has waited for yet has)."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            state, _, number = (folder / "stat").read_text().rpartition(")")[2].split()[:3]
+        except OSError:  # it has ended just now
+            continue
+        if int(number) == group and state != "Z":
+            found.append((folder / "cmdline").read_text())
+    return found
+
+
 def gone(group):
     """Wait until no process of a group is left, multiprocessing's own helper among them."""
     deadline = time.monotonic() + 20
-    with pytest.raises(ProcessLookupError):
-        while time.monotonic() < deadline:
-            os.killpg(group, 0)
-            time.sleep(0.1)
+    while alive(group) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert alive(group) == []
 
 
 DATASET = """
@@ -432,6 +444,7 @@ DATASET = """
 
 
 @pytest.mark.full
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs Linux's /proc")
 class TestScripts:
     def test_ctrl_c_ends_all_at_once_without_noise(self, tmp_path):
         body = DATASET + "\n    if __name__ == '__main__':\n        main()\n"
@@ -442,6 +455,19 @@ class TestScripts:
         assert running.returncode == -signal.SIGINT
         assert err.count("Traceback") == 1 and err.rstrip().endswith("KeyboardInterrupt")
         assert "leaked" not in err
+        gone(running.pid)
+
+    @pytest.mark.parametrize("delay", [0.0, 0.2, 0.5, 1.0])
+    def test_ctrl_c_while_the_workers_begin(self, tmp_path, delay):
+        body = DATASET.replace("for (x,) in", "print('go', flush=True)\n        for (x,) in")
+        body += "\n    if __name__ == '__main__':\n        main()\n"
+        running = script(body, folder=tmp_path, start_new_session=True)
+        assert running.stdout.readline() == "go\n"
+        time.sleep(delay)
+        os.killpg(running.pid, signal.SIGINT)
+        _, err = running.communicate(timeout=30)
+        assert running.returncode == -signal.SIGINT
+        assert err.count("Traceback") == 1 and err.rstrip().endswith("KeyboardInterrupt")
         gone(running.pid)
 
     def test_a_killed_main_process_leaves_no_orphans(self, tmp_path):
