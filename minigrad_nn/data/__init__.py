@@ -1,7 +1,11 @@
 """Data as NumPy arrays: datasets, transforms, and a loader that can be resumed bit-exactly.
 
 Start at `dataset.py`, then `loader.py`.  `digits.py` and `mnist.py` are the two datasets of the
-first examples; `files.py` and `idx.py` find and read what lies on disk, and trust none of it.
+first examples; `files.py`, `idx.py`, `folder.py` and `archive.py` find and read what lies on disk,
+and trust none of it.  `text.py` reads on through one text, `sequences.py` pads many, and
+`synthetic.py` makes languages.  `samplers.py` chooses the order, `workers.py` and `processes.py`
+prepare batches ahead.
+
 `scenes.py` composes digits to pictures that know where everything is, for the other tasks of
 seeing, and `captions.py` says it in words.
 """

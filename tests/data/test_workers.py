@@ -233,18 +233,22 @@ def processes(dataset, batch_size, **options):
 class TestProcesses:
     """Each starts interpreters, a second of work: most run in the full check."""
 
-    def test_batches_order_and_state_are_those_without(self):
-        """Small and large batches; several epochs by the same processes; a second loader state."""
-        for data, size in ((Wide(40, 3), 7), (Wide(12, 20_000), 4)):
-            options = dict(shuffle=True, seed=5, transform=jitter)
-            wanted = epochs(Loader(data, size, **options), 3)
-            with processes(data, size, workers=2, **options) as loader:
-                agree(epochs(loader, 1), wanted[: len(wanted) // 3])
-                first = [p.pid for p in multiprocessing.active_children()]
-                agree(epochs(loader, 2), wanted[len(wanted) // 3 :])
-                assert [p.pid for p in multiprocessing.active_children()] == first
-                loader.load_state_dict(json.loads(wanted[1][1]))
-                agree(epochs(loader, 3 - loader.epoch), wanted[2:])
+    @pytest.mark.parametrize(
+        "data, size",
+        [(Wide(12, 20_000), 4), pytest.param(Wide(40, 3), 7, marks=pytest.mark.full)],
+        ids=["large", "small"],
+    )
+    def test_batches_order_and_state_are_those_without(self, data, size):
+        """Several epochs by the same processes, and from another position."""
+        options = dict(shuffle=True, seed=5, transform=jitter)
+        wanted = epochs(Loader(data, size, **options), 3)
+        with processes(data, size, workers=2, **options) as loader:
+            agree(epochs(loader, 1), wanted[: len(wanted) // 3])
+            first = [p.pid for p in multiprocessing.active_children()]
+            agree(epochs(loader, 2), wanted[len(wanted) // 3 :])
+            assert [p.pid for p in multiprocessing.active_children()] == first
+            loader.load_state_dict(json.loads(wanted[1][1]))
+            agree(epochs(loader, 3 - loader.epoch), wanted[2:])
 
     def test_an_error_is_raised_with_the_workers_traceback(self):
         loader = processes(Failing(10, 5), 2)
