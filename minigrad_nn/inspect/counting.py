@@ -46,6 +46,8 @@ def multiply_adds(
         return math.prod(shapes[1]) * math.prod(result[1:])
     if name in _LINEAR or name == "matmul":
         return math.prod(result) * shapes[0][-1]
+    if name == "rnn_steps":  # each step multiplies its state by the weights
+        return math.prod(result) * shapes[2][1]
     if name == "einsum" and len(shapes) > 1:
         terms = params["terms"]
         sizes = {

@@ -153,6 +153,13 @@ def test_a_loop_is_one_row_and_several_outputs_are_told():
     assert states.rows[0].receptive_field is None and "sees" not in str(states)
 
 
+@pytest.mark.parametrize(("layer", "gates"), [(nn.RNN, 1), (nn.LSTM, 4), (nn.GRU, 3)])
+def test_recurrent_layers_count_each_step(layer, gates):
+    found = summary(layer(3, 5, bidirectional=True), inputs=[mg.zeros((6, 2, 3))])
+    assert found.totals.multiply_adds == 2 * 6 * 2 * gates * 5 * (3 + 5)
+    assert found.totals.parameters == 2 * gates * 5 * (3 + 5 + 2)
+
+
 def test_several_inputs():
     class Two(nn.Module):
         def __init__(self):
