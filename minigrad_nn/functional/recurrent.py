@@ -2,7 +2,8 @@
 
 A sequence is the step written again and again, on the ordinary graph: backpropagation through time
 is nothing but the walk over it.  The inputs of all steps are multiplied by their weights at once,
-before the loop, since they do not wait for the state.
+before the loop, since they do not wait for the state.  The plain network's steps are one operation
+unless they shall be seen; `rnn_steps_plain` is what it equals.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from minigrad import backend
-from minigrad.core import raw
+from minigrad.core import Op, Saved, raw
 from minigrad.ops.elementwise import relu, sigmoid, tanh, where
 from minigrad.ops.index import getitem
 from minigrad.ops.shape import stack
+from minigrad_nn import kernels
 from minigrad_nn.functional.linear import linear
 
 __all__ = ["gru", "gru_cell", "lstm", "lstm_cell", "rnn", "rnn_cell"]
@@ -221,6 +223,31 @@ def _run(
     return stack(outputs), state
 
 
+def rnn_steps_plain(x: Any, h: Any, w: Any, *, nonlinearity: str, reverse: bool) -> Any:
+    """What the fused steps equal: `y[t] = f(x[t] + w y[t - 1])`, one after the other."""
+    times = range(raw(x).shape[0])
+    outputs = [None] * len(times)
+    for t in reversed(times) if reverse else times:
+        h = NONLINEARITIES[nonlinearity](getitem(x, index=t) + linear(h, w))
+        outputs[t] = h
+    return stack(outputs)
+
+
+def _rnn_steps_rule(saved: Saved, g: Any, needs: tuple[bool, ...]) -> list:
+    settings = (saved.nonlinearity, saved.reverse)
+    return list(kernels.rnn_backward(g, saved.y, saved.h, saved.w, *settings))
+
+
+_rnn_steps = Op(
+    "rnn_steps",
+    lambda x, h, w, *, nonlinearity, reverse: kernels.rnn(x, h, w, nonlinearity, reverse),
+    inputs=("x", "h", "w"),
+    saves=("h", "w", "y"),
+    backward=_rnn_steps_rule,
+    like=rnn_steps_plain,
+)
+
+
 def rnn(
     x: Any,
     h: Any,
@@ -231,6 +258,7 @@ def rnn(
     nonlinearity: str = "tanh",
     reverse: bool = False,
     lengths: Any = None,
+    unrolled: bool = False,
 ) -> tuple[Any, Any]:
     """A plain recurrent network over sequences: `rnn_cell` at each step.
 
@@ -241,6 +269,8 @@ def rnn(
         reverse: go from the last step to the first.
         lengths: `(N,)` integers, where sequences end before T; from there on outputs are 0 and the
             state stays.
+        unrolled: put each step on the graph, as the lecture draws it, instead of all of them as
+            one operation, which is faster.  With lengths they always are.
 
     Returns:
         The states of all steps `(T, N, hidden)`, and the last one `(N, hidden)`.
@@ -250,6 +280,11 @@ def rnn(
     """
     _check("rnn", x, (h,), w_ih, w_hh, 1, 3)
     bend = _bend("rnn", nonlinearity)
+    if not unrolled and _alive("rnn", x, lengths) is None and raw(x).shape[0]:
+        bias = b_ih if b_hh is None else b_hh if b_ih is None else b_ih + b_hh
+        gx = linear(x, w_ih, bias)
+        y = _rnn_steps(gx, h, w_hh, nonlinearity=nonlinearity, reverse=bool(reverse))
+        return y, getitem(y, index=0 if reverse else -1)
     weights = (w_ih, w_hh, b_ih, b_hh)
     outputs, state = _run("rnn", _rnn_step, x, (h,), weights, reverse, lengths, bend)
     return outputs, state[0]

@@ -32,6 +32,7 @@ from typing import Any, NamedTuple
 from . import checks
 from .epilogue import Epilogue
 from .geometry import Geometry, output_size
+from .recurrent import RNNBackward, rnn, rnn_backward
 from .registry import Device, find, register
 from .workspace import Workspace
 
@@ -43,6 +44,7 @@ __all__ = [
     "Geometry",
     "MaxPool",
     "Moments",
+    "RNNBackward",
     "Warmed",
     "Workspace",
     "average_pool",
@@ -58,6 +60,8 @@ __all__ = [
     "moments",
     "output_size",
     "register",
+    "rnn",
+    "rnn_backward",
     "scatter",
     "sum_pool",
     "sum_pool_input",

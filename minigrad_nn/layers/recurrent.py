@@ -303,6 +303,8 @@ class RNN(_Recurrent):
         bidirectional: a second set of weights reads the sequence backwards, and the outputs of
             both stand side by side.
         dtype: of the parameters.
+        unrolled: put each step on the graph, for pictures and study, instead of all as one
+            operation.
 
     Raises:
         ValueError: an argument out of its range.
@@ -326,16 +328,19 @@ class RNN(_Recurrent):
         dropout: float = 0.0,
         bidirectional: bool = False,
         dtype: Any = np.float32,
+        unrolled: bool = False,
     ) -> None:
         _bend("RNN", nonlinearity)
         super().__init__(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, dtype
         )
         self.nonlinearity = nonlinearity
+        self.unrolled = unrolled
 
     def _sequence(self, x: Any, state: tuple, suffix: str, lengths: Any) -> tuple[Any, tuple]:
         weights, reverse = self._weights(suffix), suffix.endswith("_reverse")
-        y, h = F.rnn(x, state[0], *weights, self.nonlinearity, reverse, lengths)
+        settings = (self.nonlinearity, reverse, lengths, self.unrolled)
+        y, h = F.rnn(x, state[0], *weights, *settings)
         return y, (h,)
 
 

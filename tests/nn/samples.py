@@ -109,7 +109,11 @@ FUNCTIONS = {
     "lstm_cell": [
         recurrent(lambda x, h, c, *w: mg.concatenate(F.lstm_cell(x, (h, c), *w)), 4, 2, state=2)
     ],
-    "rnn": [recurrent(rnn_outputs, 1, 3, 2)],
+    "rnn": [
+        recurrent(rnn_outputs, 1, 3, 2),
+        recurrent(lambda x, h, *w: F.rnn(x, h, *w)[0] ** 2, 1, 3, 2),
+        recurrent(lambda x, h, *w: mg.multiply(*F.rnn(x, h, *w, "relu", True)), 1, 3, 2),
+    ],
     "gru": [recurrent(lambda x, h, *w: F.gru(x, h, *w)[0], 3, 2, 2)],
     "lstm": [recurrent(lstm_outputs, 4, 3, 2, state=2)],
     "layer_norm": [

@@ -10,7 +10,7 @@ import minigrad as mg
 import minigrad_nn.functional as functional
 from minigrad.check import GradientError, check_gradients
 from minigrad.core import Op
-from minigrad_nn.functional import conv, loss, norm, pool
+from minigrad_nn.functional import conv, loss, norm, pool, recurrent
 from minigrad_nn.kernels import Geometry
 from tests.nn import samples
 
@@ -69,6 +69,17 @@ SAMPLES = {
             drawn(2, 2, *G2.kernel),
             drawn(2),
         )
+    ],
+    "rnn_steps": [
+        (
+            lambda x, h, w, s=s: (
+                recurrent._rnn_steps(x, h, w, nonlinearity=s[0], reverse=s[1]) ** 2
+            ),
+            drawn(3, 2, 2),
+            drawn(2, 2),
+            drawn(2, 2),
+        )
+        for s in (("tanh", False), ("relu", True))
     ],
     "channel_sum": [
         (lambda x: conv.channel_sum(x) ** 2, drawn(2, 3, 2, 2)),
@@ -227,6 +238,7 @@ PLAIN = {
     "linear_bias": lambda x, w, b: mg.matmul(x, w.T) + b,
     "softmax": lambda x: mg.exp(x) / mg.exp(x).sum(-1, keepdims=True),
     "log_softmax": lambda x: x - mg.logsumexp(x, -1, keepdims=True),
+    "rnn_steps": lambda x, h, *w: functional.rnn(x, h, *w, unrolled=True)[0],
 }
 FUSED = {
     "cross_entropy": lambda x: functional.cross_entropy(x, TARGETS, label_smoothing=0.1),
@@ -238,6 +250,7 @@ FUSED = {
     "linear_bias": SAMPLES["linear_bias"][0][0],
     "softmax": functional.softmax,
     "log_softmax": functional.log_softmax,
+    "rnn_steps": lambda x, h, *w: functional.rnn(x, h, *w)[0],
 }
 INPUTS = {
     "cross_entropy": [drawn(3, 4)],
@@ -247,6 +260,7 @@ INPUTS = {
     "linear_bias": [drawn(3, 4), drawn(2, 4), drawn(2)],
     "softmax": [drawn(3, 4)],
     "log_softmax": [drawn(3, 4)],
+    "rnn_steps": [drawn(4, 2, 3), drawn(2, 2), drawn(2, 3), drawn(2, 2), drawn(2), drawn(2)],
 }
 
 

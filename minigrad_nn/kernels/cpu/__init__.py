@@ -1,8 +1,9 @@
 """Kernels for the CPU, compiled by Numba when they are first called.
 
 Read in this order: `convolution` (which algorithm a convolution takes), `plan` (the tables behind a
-direct convolution), `tile` (its innermost loops), `lines` and `weights` (the convolution and its
-weight gradient along long lines), `patches` (matrix products), `pool`, `normalise`. What all
+direct convolution), `tile` (the innermost loops), `lines` and `weights` (the convolution and its
+weight gradient along long lines), `winograd` (3x3 filters with a quarter of the products; its
+matrices come from `toom`), `patches` (matrix products), `pool`, `normalise`, `recurrent`. What all
 share: `compile` (how a kernel is compiled and called), `cache` (compiled code on disk), `arrays`
 (arguments and results), `finish` (the epilogue as a pass of its own), `warm` (compiling ahead).
 """
@@ -18,6 +19,7 @@ from .pool import (
     sum_pool,
     sum_pool_input,
 )
+from .recurrent import rnn, rnn_backward
 from .warm import warmup
 
 __all__ = [
@@ -32,6 +34,8 @@ __all__ = [
     "gather",
     "max_pool",
     "moments",
+    "rnn",
+    "rnn_backward",
     "scatter",
     "sum_pool",
     "sum_pool_input",
