@@ -9,12 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import minigrad
+import minigrad_nn as nn
 from minigrad.draw import Drawing, draw
+from minigrad_nn.inspect import Overview, overview
 
-PICTURES: dict[str, Callable[[], Drawing]] = {}
+Picture = Drawing | Overview
+PICTURES: dict[str, Callable[[], Picture]] = {}
 
 
-def picture(make: Callable[[], Drawing]) -> Callable[[], Drawing]:
+def picture(make: Callable[[], Picture]) -> Callable[[], Picture]:
     """Register a function that gives a drawing; its name is the file's."""
     PICTURES[make.__name__] = make
     return make
@@ -97,6 +100,47 @@ def tensors() -> Drawing:
     loss.name = "loss"
     loss.backward()
     return draw(loss, engine="builtin", direction="LR")
+
+
+@picture
+def unrolled() -> Drawing:
+    """Three steps of the lectures' recurrent network, with numbers in the places of vectors."""
+    values = {"W_hh": 0.9, "W_xh": 0.5, "W_hy": 2.0}
+    w_hh, w_xh, w_hy = (minigrad.scalar(v, name=name) for name, v in values.items())
+    h = minigrad.scalar(0.0, name="h0")
+    for t, value in enumerate((1.0, -0.5, 0.25), start=1):
+        x = minigrad.scalar(value, name=f"x{t}")
+        h = minigrad.tanh(w_hh * h + w_xh * x)
+        h.name = f"h{t}"
+    y = w_hy * h
+    y.name = "y3"
+    y.backward()
+    return draw(y, engine="builtin")
+
+
+class Vanilla(nn.Module):
+    """The lectures' recurrent network, as a loop."""
+
+    def __init__(self, inputs: int, hidden: int, outputs: int) -> None:
+        super().__init__()
+        self.xh = nn.Linear(inputs, hidden)
+        self.hh = nn.Linear(hidden, hidden, bias=False)
+        self.hy = nn.Linear(hidden, outputs)
+
+    def forward(self, x: minigrad.Tensor, h: minigrad.Tensor) -> minigrad.Tensor:
+        """An output for each step."""
+        outputs = []
+        for t in range(len(x)):
+            h = minigrad.tanh(self.hh(h) + self.xh(x[t]))
+            outputs.append(self.hy(h))
+        return minigrad.stack(outputs)
+
+
+@picture
+def rolled() -> Overview:
+    """Its loop, rolled up."""
+    minigrad.manual_seed(0)
+    return overview(Vanilla(4, 5, 2), minigrad.zeros((3, 1, 4)), minigrad.zeros((1, 5)), passes=0)
 
 
 def main(folder: Path) -> None:
