@@ -58,9 +58,40 @@ def zeros_like_raw(x: Any) -> Any:
 
 # --- choosing ------------------------------------------------------------------------------------
 
+_MANY = 4096
+"""Elements from which masking their bits beats choosing one by one."""
+
+
+def _choose(condition: Any, a: Any, b: Any) -> Any:
+    """`numpy.where`; many floats against 0.0, as in the rule of `relu`, by masking their bits.
+
+    Which gates of a ReLU are open is as good as random, so a branch for each element is guessed
+    wrong half of the time: 16 times slower on a million elements, measured.
+    """
+    if (
+        type(a) is np.ndarray
+        and a.size >= _MANY
+        and a.dtype.char in "efd"
+        and a.dtype.isnative
+        and type(b) is float
+        and b == 0.0
+        and math.copysign(1.0, b) > 0.0
+        and type(condition) is np.ndarray
+        and condition.dtype == bool
+        and condition.shape == a.shape
+    ):
+        found = np.empty_like(a)
+        bits = found.view(f"i{a.itemsize}")
+        bits[...] = condition
+        np.negative(bits, out=bits)  # 1 becomes all ones
+        np.bitwise_and(a.view(bits.dtype), bits, out=bits)
+        return found
+    return np.where(condition, a, b)
+
+
 where: Op = op(
     "where",
-    np.where,
+    _choose,
     lambda g: None,
     lambda g, condition: where(condition, g, 0.0),
     lambda g, condition: where(condition, 0.0, g),

@@ -353,3 +353,26 @@ def test_a_list_of_variables_is_not_cut_off_the_graph_silently():
     with pytest.raises(mg.GraphError, match=r"minigrad\.stack"):
         mg.tensor([x, x])
     assert mg.tensor([x.detach(), 2.0]).tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.longdouble, ">f4"])
+@pytest.mark.parametrize("size", [4095, 4096, 5000])
+def test_a_choice_against_zero_is_numpys_to_the_last_bit(dtype, size):
+    rng = np.random.default_rng(size)
+    values = rng.standard_normal((2, size)).astype(dtype)
+    values[:, :6] = [np.inf, -np.inf, np.nan, -0.0, 0.0, 1e-45]
+    mask = rng.random((2, size)) < 0.5
+    mask[0, :6], mask[1, :6] = True, False
+    for x, m, zero in (
+        (values[0], mask[0], 0.0),
+        (values[0], mask[0], -0.0),
+        (values[0], mask[0].astype(int), 0.0),
+        (values[1, ::-1], mask[1, ::-1], 0.0),
+        (values.T, mask.T, 0.0),
+        (values, mask[0], 0.0),
+        (values, np.bool_(True), 0.0),
+    ):
+        found, wanted = mg.where(m, x, zero), np.where(m, x, zero)
+        assert found.dtype == wanted.dtype and found.shape == wanted.shape
+        assert found.tobytes() == wanted.tobytes()
+        assert not np.shares_memory(found, x)
