@@ -45,8 +45,8 @@ class Loader:
         transform: done to each batch, with a generator of the batch's own.
         workers: how many background workers prepare batches ahead; 0 prepares each when it is asked
             for.
-        worker_kind: `"thread"`: they share the dataset, whose reading must then be safe from
-            several threads at a time; best where the work is in NumPy, Pillow or files.
+        worker_kind: `"thread"`: they share the dataset and the transform, which must then be safe
+            to use from several threads at a time; best where the work is in NumPy, Pillow or files.
             `"process"`: each has a copy of the dataset and the transform, which must be picklable;
             best where the work is in Python code.  A script then needs
             `if __name__ == "__main__":`.

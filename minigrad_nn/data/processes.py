@@ -87,7 +87,9 @@ class ProcessWorkers:
                 for number in range(workers):
                     self._held.workers.append(_start(number, prefetch))
             for number in range(workers):
-                self._greet(number, sent)
+                self._give(number, sent)
+            for number in range(workers):
+                self._greet(number)
         except BaseException:
             self.close()
             raise
@@ -133,8 +135,8 @@ class ProcessWorkers:
             if not self.usable:
                 self.close()
 
-    def _greet(self, number: int, sent: Sequence[memoryview]) -> None:
-        """Send the dataset to a process that has been started."""
+    def _give(self, number: int, sent: Sequence[memoryview]) -> None:
+        """Send the dataset and the transform to a process that has been started."""
         worker = self._held.workers[number]
         try:
             worker.jobs.send(_sizes(sent))
@@ -142,6 +144,10 @@ class ProcessWorkers:
                 worker.jobs.send_bytes(segment)
         except OSError:
             raise self._died(number, None) from None
+
+    def _greet(self, number: int) -> None:
+        """Wait until a process has its dataset and transform."""
+        worker = self._held.workers[number]
         kind, *details = self._answer(number, None)
         worker.ready = True
         if kind == "error":
