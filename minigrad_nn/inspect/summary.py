@@ -476,4 +476,6 @@ def _left_out(geometry: Geometry) -> str:
         if end > size + after:
             return "the last window reaches beyond the input"
         lost = max(lost, size - end)
-    return f"the last {lost} of an axis are never seen" if lost > 0 else "only padding is left out"
+    if lost > 0:
+        return f"the last {lost} of an axis lie behind the last window"
+    return "only padding is left out"

@@ -127,8 +127,9 @@ class Table:
         # As wide as it is, so that no column is cut off wherever it goes.
         file = StringIO()
         Console(file=file, width=1000, color_system=None).print(self.table())
-        lines = [line.rstrip() for line in file.getvalue().splitlines()]
-        return "\n".join([*lines, *self._closing()])
+        lines = [line.rstrip() for line in file.getvalue().splitlines() if line.strip()]
+        rule = next(line for line in lines if "─" in line)
+        return "\n".join([*lines, rule, *self._closing()])
 
     def __repr__(self) -> str:
         return str(self)

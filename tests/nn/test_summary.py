@@ -317,7 +317,7 @@ def test_a_row_says_where_a_window_does_not_fit():
     (first,), (second,) = found.rows[1].warnings, found.rows[2].warnings
     assert "= 3.5 places" in first and first.endswith("only padding is left out")
     assert "(3 + 0 + 0 - 2)/2 + 1 = 1.5" in second
-    assert second.endswith("the last 1 of an axis are never seen")
+    assert second.endswith("the last 1 of an axis lie behind the last window")
     assert found.warnings == (("0", first), ("1", second))
     assert f"does not fit exactly: 0: {first}" in str(found)
     ceil = summary(nn.MaxPool2d(2, ceil_mode=True), (1, 5, 5)).rows[0].warnings
