@@ -113,11 +113,16 @@ def test_what_is_not_safe_is_refused_and_nothing_is_left(tmp_path, name):
     assert nothing_left(tmp_path) == ["bad.tar.xz", "deep"]
 
 
-@pytest.mark.parametrize("damage", ["cut", "cut within a file", "flipped", "no archive"])
-@pytest.mark.parametrize("packing", ["xz", "gz", "bz2", ""])
+@pytest.mark.parametrize(
+    "packing, damage",
+    [
+        (packing, damage)
+        for packing in ("xz", "gz", "bz2", "")
+        for damage in ("cut", "cut within a file", "flipped", "no archive")
+        if packing or damage != "flipped"  # a plain tar file has no sum over its contents
+    ],
+)
 def test_damaged_archives_are_told(tmp_path, damage, packing):
-    if damage == "flipped" and not packing:
-        pytest.skip("a plain tar file has no sum over its contents")
     noise = hashlib.shake_256(b"noise").digest(20_000)  # which no packing makes shorter
     archive = write(tmp_path / "x.tar", [member("x", noise), member("y", noise)], f"w:{packing}")
     whole = archive.read_bytes()
