@@ -130,7 +130,7 @@ class Watch:
         for place in places:
             writer = self._writers.get(place, who)
             if writer != who:
-                self._clash(place, f"iteration {who} reads", f", which iteration {writer} writes")
+                self._clash(place, f" {who} reads", f", which {{0}} {writer} writes")
             readers = self._readers.get(place, ())
             if len(readers) < 2 and who not in readers:  # one of two is another than who writes
                 self._readers[place] = (*readers, who)
@@ -145,17 +145,16 @@ class Watch:
             writer = self._writers.setdefault(place, who)
             if writer != who:
                 first, second = sorted((who, writer))
-                self._clash(place, f"iterations {first} and {second} both write", "")
+                self._clash(place, f"s {first} and {second} both write", "")
             for reader in self._readers.get(place, ()):
                 if reader != who:
-                    words = f", which iteration {who} writes"
-                    self._clash(place, f"iteration {reader} reads", words)
+                    self._clash(place, f" {reader} reads", f", which {{0}} {who} writes")
 
     def _clash(self, place: int, before: str, behind: str) -> None:
         if self.race is None:
-            before = before.replace("iteration", "thread") if self._threaded else before
-            behind = behind.replace("iteration", "thread") if self._threaded else behind
-            self.race = f"of a prange, {before} {self.name(place)}{behind} ({self.line()})"
+            what = "thread" if self._threaded else "iteration"
+            words = f"{what}{before} {self.name(place)}{behind.format(what)}"
+            self.race = f"a race in a prange: {words} ({self.line()})"
 
     def name(self, place: int) -> str:
         """An address in words: element and array."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import linecache
+import re
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -15,7 +16,7 @@ from minigrad.draw.style import format_number
 from minigrad.nodes import OutputNode
 from minigrad.study.nodes import named_values, op_name
 
-__all__ = ["filled_rule", "rule_text"]
+__all__ = ["filled_rule", "rule_note", "rule_text"]
 
 
 def rule_text(op: Op, position: int) -> str:
@@ -40,6 +41,29 @@ def rule_text(op: Op, position: int) -> str:
         return ""
     found = _expression(op.rules[position])
     return "" if found is None else _readable(ast.unparse(found))
+
+
+def rule_note(op: Op, position: int) -> str:
+    """What the helpers say of themselves that a rule calls; empty if it calls none.
+
+    >>> import minigrad
+    >>> rule_text(minigrad.power, 0)
+    'g × slope_in_base(a, b)'
+    >>> rule_note(minigrad.power, 0)
+    'slope_in_base(a, b): b × a**(b - 1), and 0 for a**0 at a = 0'
+    """
+    if op.backward is not None or position >= len(op.rules):
+        return ""
+    rule = op.rules[position]
+    found = _expression(rule)
+    notes = []
+    for node in () if found is None else ast.walk(found):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            helper = rule.__globals__.get(node.func.id)
+            words = (getattr(helper, "__doc__", None) or "").strip().partition("\n")[0].rstrip(".")
+            if node.func.id.startswith("_") and words:
+                notes.append(_readable(f"{ast.unparse(node)}: {words}"))
+    return "; ".join(notes)
 
 
 def filled_rule(node: Node, position: int, g: Any, digits: int = 4) -> str:
@@ -78,7 +102,8 @@ def gate_words(node: Node) -> str:
 
 
 def _readable(text: str) -> str:
-    return text.replace(" * ", " × ")
+    """As a formula: with a sign for the product, and helpers without their underscore."""
+    return re.sub(r"(?<![\w.])_+(?=\w+\()", "", text.replace(" * ", " × "))
 
 
 class _Fill(ast.NodeTransformer):

@@ -11,7 +11,7 @@ import numpy as np
 from minigrad.core import GraphError, Node
 from minigrad.draw.style import format_number
 from minigrad.study.contributions import Amount
-from minigrad.study.rules import filled_rule, gate_words, rule_text
+from minigrad.study.rules import filled_rule, gate_words, rule_note, rule_text
 
 __all__ = ["amount_words", "equation", "interact", "markup", "words"]
 
@@ -77,6 +77,8 @@ def markup(s: Any) -> str:
         lines.append(f"  gate gradient of {s.names[step.gate]}: [red]{received}[/]")
         for flow, total in zip(step.contributions, step.totals, strict=True):
             lines.append("  " + _flow(s, flow, total, step.completes(flow.source)))
+            note = rule_note(flow.gate.op, flow.position)
+            lines += [f"    with [blue]{_quoted(note)}[/]"] if note else []
     following = s.next
     if following is None:
         lines.append("[bold]the end[/]: all gradients are complete")

@@ -56,6 +56,20 @@ def expected(s):
             return found
 
 
+def test_helpers_of_rules_are_explained():
+    x = minigrad.scalar(2.0, name="x")
+    (step,) = data_of(study.stepping(x**3.0).html())["steps"]
+    (flow,) = step["flows"]
+    assert flow["rule"] == "g × slope_in_base(a, b)"
+    assert flow["filled"] == "1 × slope_in_base(2, 3)"
+    assert flow["note"] == "slope_in_base(a, b): b × a**(b - 1), and 0 for a**0 at a = 0"
+    with study.stepping(x**3.0) as s:
+        s.step()
+        assert f"\n    with {flow['note']}" in str(s)
+    (step,) = data_of(study.stepping(x * x).html())["steps"]
+    assert [flow["note"] for flow in step["flows"]] == ["", ""]
+
+
 @pytest.mark.parametrize("make", [circuit, network])
 def test_the_data_of_the_page_are_the_steps(make):
     s = study.stepping(make())

@@ -18,7 +18,7 @@ from minigrad.draw.style import format_number
 from minigrad.scalar import Scalar
 from minigrad.study.contributions import Amount
 from minigrad.study.nodes import norm, op_name
-from minigrad.study.rules import filled_rule, rule_text
+from minigrad.study.rules import filled_rule, rule_note, rule_text
 from minigrad.study.terminal import amount_words, equation
 
 __all__ = ["page_data", "snapshot_graph"]
@@ -98,6 +98,7 @@ def page_data(s: Any, region: dict[str, Any]) -> tuple[dict[str, Any], Graph]:
                         "name": names[flow.source],
                         "edge": edges.get((ids.get(flow.gate, -1), flow.position)),
                         "rule": rule_text(flow.gate.op, flow.position),
+                        "note": rule_note(flow.gate.op, flow.position),
                         "filled": filled_rule(flow.gate, flow.position, _raw(flow.gate_gradient)),
                         "local": number(flow.local_gradient),
                         "result": number(flow.contribution),

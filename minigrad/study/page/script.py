@@ -164,6 +164,7 @@ function focusWords(k) {
       amount({ ...flow.total, grid: null }, "gradient total"),
       flow.complete ? ": complete ✓" : ": more to come …"]);
     flowPart.append(equation, rule, so);
+    if (flow.note) flowPart.append(make("p", [flow.note], "note"));
     flows.append(flowPart);
   }
   if (k === total) parts.push(make("p", ["All gradients are complete."], "state"));

@@ -92,12 +92,14 @@ main.nocode #code { display: none; }
 .value { color: #00572a; } .gradient { color: #d8182c; } .local { color: #1d5fc4; }
 code { font-family: "DejaVu Sans Mono", Consolas, monospace; font-size: 0.95em; }
 .rule { background: #eef1f7; padding: 0.05em 0.4em; border-radius: 4px; }
+#focus .note { color: #444; font-size: 0.85em; }
 .state { font-weight: bold; }
 table.grid { border-collapse: collapse; display: inline-table; vertical-align: middle;
   margin: 0.15em 0.4em; }
 table.grid td { border: 1px solid #8a8a8a; padding: 0.15em 0.5em; text-align: right;
   min-width: 2.6em; }
-#code h3 { margin: 0 0 0.3em; font-size: 0.95em; }
+#code h3 { margin: -0.6rem -0.9rem 0.3em; padding: 0.5rem 0.9rem 0.2rem; font-size: 0.95em;
+  position: sticky; top: -0.6rem; left: -0.9rem; background: #fff; }
 #code pre { margin: 0; font-family: "DejaVu Sans Mono", Consolas, monospace; font-size: 1.02em;
   line-height: 1.5; }
 #code .now { background: #ffd54a; font-weight: bold; outline: 2px solid #1c1c1c; }
