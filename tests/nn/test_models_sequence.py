@@ -489,6 +489,56 @@ def test_a_picture_may_be_shown_as_the_first_word():
     np.testing.assert_allclose(model(x, words).numpy(), wanted, atol=1e-6)
 
 
+def test_a_picture_may_make_the_first_state():
+    x = minigrad.tensor(rng.standard_normal((2, 1, 2, 2)).astype("f"))
+    for kind, parts in (("lstm", 2), ("gru", 1)):
+        model = Captioner(Flatten(), 4, 9, 5, 3, layers=2, kind=kind, feed="state").eval()
+        made = np.tanh(model.norm(model.see(x.reshape(2, 4))).numpy())
+        assert made.shape == (2, parts * 2 * 3)
+        state, _ = model.begin(x)
+        found = [part.numpy() for part in (state if parts == 2 else (state,))]
+        for number, part in enumerate(found):  # h of both layers, then c of both
+            for layer in range(2):
+                at = 3 * (2 * number + layer)
+                np.testing.assert_allclose(part[layer], made[:, at : at + 3], atol=1e-6)
+
+
+def test_attention_is_computed_as_in_its_paper():
+    """Equations 4 to 9 of Xu and others, with soft attention, written out."""
+    model = AttentionCaptioner(Conv2d(1, 4, 3), 4, 9, 5, 6).eval()
+    x, word = pictures(1, side=5), 3
+    state = {name: value.astype(float) for name, value in model.state_dict().items()}
+
+    def linear(name, v):
+        return state[f"{name}.weight"] @ v + state.get(f"{name}.bias", 0.0)
+
+    def logistic(v):
+        return 1 / (1 + np.exp(-v))
+
+    places = model.encoder(x).numpy()[0].reshape(4, 9).T
+    start = np.tanh(linear("first", places.mean(0)))
+    h, c = start[:6], start[6:]
+    hidden = [np.tanh(linear("attention.query", h) + linear("attention.key", a)) for a in places]
+    scores = np.array([linear("attention.score", v)[0] for v in hidden])
+    alpha = np.exp(scores) / np.exp(scores).sum()
+    seen = logistic(linear("gate", h)) * (alpha @ places)
+    spoken = state["embedding.weight"][word]
+    heard = np.concatenate([spoken, seen])
+    i, f, g, o = np.split(
+        state["decoder.weight_ih_l0"] @ heard
+        + state["decoder.bias_ih_l0"]
+        + state["decoder.weight_hh_l0"] @ h
+        + state["decoder.bias_hh_l0"],
+        4,
+    )
+    c = logistic(f) * c + logistic(i) * np.tanh(g)
+    h = logistic(o) * np.tanh(c)
+    logits = linear("output", spoken + linear("from_state", h) + linear("from_seen", seen))
+    found, weights = model(x, [[word]])
+    np.testing.assert_allclose(found.numpy()[0, 0], logits, atol=1e-5)
+    np.testing.assert_allclose(weights.numpy()[0, 0].ravel(), alpha, atol=1e-6)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_captions_are_decoded_alike_in_batches_and_alone(kind):
     x = pictures()
