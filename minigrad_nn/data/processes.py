@@ -3,7 +3,8 @@
 Each worker is a fresh interpreter (started by spawn, so nothing of this process is copied but what
 is sent) with a copy of the dataset, two pipes of its own and no lock that it shares with another: a
 worker that is killed can be told and harms nobody.  Jobs are dealt in turn.  Small batches come
-back through the pipe, large ones through shared memory that this process owns.
+back through the pipe, large ones through shared memory that this process owns.  What a worker does
+stands in `worker_process.py`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
-import queue
 import signal
 import threading
 import weakref
@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .dataset import Batch, Dataset, Transform
-from .workers import Job, WorkerError, prepare
+from .pickling import bytes_of, pickled, sizes_of
+from .workers import Job, WorkerError
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -79,7 +80,7 @@ class ProcessWorkers:
         self.usable = True
         """Whether another run can begin: no run goes on, was left, or failed."""
         self._shares = True  # until shared memory turns out to be used up
-        sent = _pickled(dataset, transform)
+        sent = pickled(dataset, transform)
         self._held = _Held()
         self._finalizer = weakref.finalize(self, _end, self._held)
         try:
@@ -139,7 +140,7 @@ class ProcessWorkers:
         """Send the dataset and the transform to a process that has been started."""
         worker = self._held.workers[number]
         try:
-            worker.jobs.send(_sizes(sent))
+            worker.jobs.send(sizes_of(sent))
             for segment in sent:
                 worker.jobs.send_bytes(segment)
         except OSError:
@@ -171,10 +172,10 @@ class ProcessWorkers:
         worker = self._held.workers[number]
         kind, *details = self._answer(number, job)
         if kind == "error":
-            pickled, text = details
-            if pickled is None:
+            packed, text = details
+            if packed is None:
                 raise WorkerError(f"an error in a worker process:\n{text}")
-            error = pickle.loads(pickled)
+            error = pickle.loads(packed)
             error.add_note(f"In a worker process:\n{text}")
             raise error
         sizes: list[int] = details[0]
@@ -184,7 +185,7 @@ class ProcessWorkers:
             assert block is not None  # the worker was told its name
             start = 0
             for segment in segments:
-                segment[:] = _bytes(block)[start : start + len(segment)]
+                segment[:] = bytes_of(block)[start : start + len(segment)]
                 start += len(segment)
         else:
             try:
@@ -243,18 +244,17 @@ class ProcessWorkers:
         )
 
 
-# --- this process: starting and ending -----------------------------------------------------------
-
-
 def _start(number: int, prefetch: int) -> _Worker:
     """A process that waits for its dataset."""
     import multiprocessing
+
+    from .worker_process import serve  # which loads what only processes need
 
     context = multiprocessing.get_context("spawn")
     jobs_out, jobs = context.Pipe(duplex=False)
     batches, batches_in = context.Pipe(duplex=False)
     process = context.Process(
-        target=_serve,
+        target=serve,
         args=(jobs_out, batches_in),
         name=f"minigrad-loader-{number}",
         daemon=True,
@@ -350,152 +350,3 @@ def _block(size: int) -> SharedMemory | None:
 def _release(block: SharedMemory) -> None:
     block.close()
     block.unlink()
-
-
-# --- both sides ----------------------------------------------------------------------------------
-
-
-def _segments(value: Any) -> list[memoryview]:
-    """Pickled, with the contents of arrays beside it, uncopied."""
-    buffers: list[pickle.PickleBuffer] = []
-    data = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
-    return [memoryview(data), *(buffer.raw() for buffer in buffers)]
-
-
-def _sizes(segments: Sequence[memoryview]) -> list[int]:
-    return [segment.nbytes for segment in segments]
-
-
-def _bytes(block: SharedMemory) -> memoryview:
-    assert block.buf is not None  # it is open
-    return block.buf
-
-
-def _pickled(dataset: Dataset, transform: Transform | None) -> list[memoryview]:
-    try:
-        return _segments((dataset, transform))
-    except Exception as error:  # objects may raise anything when they are pickled
-        for name, part in (("dataset", dataset), ("transform", transform)):
-            if (found := _unpicklable(name, part)) is not None:
-                path, what, why = found
-                raise TypeError(
-                    f"worker processes need a picklable dataset and transform, but {path} is "
-                    f"{what}: {why}. Use a function or class of a module instead of a lambda or a "
-                    "nested one, open files when they are read, or use worker_kind='thread'"
-                ) from error
-        raise
-
-
-def _unpicklable(path: str, value: Any, depth: int = 8) -> tuple[str, str, Exception] | None:
-    """The innermost part that cannot be pickled: its path, what it is, and the error."""
-    try:
-        _segments(value)
-        return None
-    except Exception as error:
-        parts: list[tuple[str, Any]] = []
-        if isinstance(value, dict):
-            parts = [(f"{path}[{key!r}]", part) for key, part in value.items()]
-        elif isinstance(value, list | tuple):
-            parts = [(f"{path}[{number}]", part) for number, part in enumerate(value)]
-        elif not isinstance(value, type) and hasattr(value, "__dict__"):
-            parts = [(f"{path}.{name}", part) for name, part in vars(value).items()]
-        for name, part in parts if depth else []:
-            if (found := _unpicklable(name, part, depth - 1)) is not None:
-                return found
-        return path, f"a {type(value).__name__}", error
-
-
-# --- the worker's side ---------------------------------------------------------------------------
-
-
-def _serve(jobs: Connection, batches: Connection) -> None:
-    """What a process does: it prepares a batch for each job, until there are no more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which ends us
-    with contextlib.suppress(BrokenPipeError):  # the main process has gone
-        try:
-            dataset, transform = _received(jobs)
-        except EOFError:
-            return
-        except Exception as error:
-            batches.send(_error(error))
-            return
-        batches.send(("ready",))
-        waiting: Any = _Mailbox(jobs)
-        slots: dict[int, SharedMemory] = {}
-        while (message := waiting.next()) is not None:
-            slot, name, job = message
-            try:
-                segments = _segments(prepare(dataset, transform, job))
-            except Exception as error:
-                batches.send(_error(error))
-                continue
-            sizes = _sizes(segments)
-            block = _attached(slots, slot, name)
-            if block is None or block.size < sum(sizes):
-                batches.send(("pipe", sizes))
-                for segment in segments:
-                    batches.send_bytes(segment)
-                continue
-            start = 0
-            for segment, size in zip(segments, sizes, strict=True):
-                _bytes(block)[start : start + size] = segment
-                start += size
-            batches.send(("slot", sizes))
-
-
-def _received(jobs: Connection) -> tuple[Dataset, Transform | None]:
-    """The dataset and the transform; the arrays in them are this process's own."""
-    segments = [np.empty(size, np.uint8) for size in jobs.recv()]
-    for segment in segments:
-        jobs.recv_bytes_into(segment.data)
-    dataset, transform = pickle.loads(segments[0].data, buffers=segments[1:])
-    return dataset, transform
-
-
-def _attached(slots: dict[int, SharedMemory], slot: int, name: str | None) -> SharedMemory | None:
-    """The shared memory of a slot, which may have been replaced."""
-    from multiprocessing.shared_memory import SharedMemory
-
-    known = slots.get(slot)
-    if known is not None and known.name != name:
-        slots.pop(slot).close()
-        known = None
-    if known is None and name is not None:
-        known = slots[slot] = SharedMemory(name)
-    return known
-
-
-def _error(error: Exception) -> tuple[str, bytes | None, str]:
-    """An error as a message: pickled, if it can be, and as text."""
-    import traceback
-
-    text = "".join(traceback.format_exception(error)).rstrip()
-    try:
-        pickled = pickle.dumps(error)
-        pickle.loads(pickled)
-    except Exception:  # of classes that cannot be pickled, or not be made again, the text is left
-        return "error", None, text
-    return "error", pickled, text
-
-
-class _Mailbox:
-    """Takes jobs out of the pipe at once, so that the main process never waits to send one."""
-
-    def __init__(self, jobs: Connection) -> None:
-        self._jobs = jobs
-        self._arrived: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._ended = False
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        try:
-            while True:
-                self._arrived.put(self._jobs.recv())
-        except (EOFError, OSError):  # the main process has closed the pipe, or is gone
-            self._ended = True
-            self._arrived.put(None)
-
-    def next(self) -> Any:
-        """The next job, or None at the end; what has not been begun then is not wanted."""
-        message = self._arrived.get()
-        return None if self._ended else message
