@@ -43,11 +43,16 @@ class Divergence:
     words: str
     distance: float | None = None
 
-    def __str__(self) -> str:
+    @property
+    def place(self) -> str:
+        """Which node it is, in words."""
         node = self.a or self.b
-        name = "" if node is None else f" {node.name!r}" if node.name else f" #{node.id}"
-        op = "" if node is None else node.op
-        lines = [f"{self.kind} of {op}{name}: {self.words}"]
+        if node is None:
+            return ""
+        return f" of {node.op} {node.name!r}" if node.name else f" of {node.op} #{node.id}"
+
+    def __str__(self) -> str:
+        lines = [f"{self.kind}{self.place}: {self.words}"]
         devices = {one.device for one in (self.a, self.b) if one is not None}
         for label, one in (("a", self.a), ("b", self.b)):
             if one is not None:
@@ -111,7 +116,7 @@ class Diff:
         edges = [_with_flow(edge, told[edge.target]) for edge in graph.edges]
         graph = replace(graph, nodes=tuple(shown), edges=tuple(edges))
         if options.get("title") is None and self.first is not None:
-            options["title"] = f"First difference: {self.first.kind}"
+            options["title"] = f"First difference: {self.first.kind}{self.first.place}"
         return MarkedDrawing(graph, marks, **options)
 
 

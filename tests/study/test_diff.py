@@ -204,7 +204,7 @@ def test_the_first_difference_is_marked_in_the_picture():
         svg = drawing.svg()
         assert svg.count('stroke-width="4"') == len(drawing.marks) == 4
         assert svg.count("stroke-dasharray") == 3
-        assert "First difference: value" in svg and "▶ ≠ w" in drawing.text()
+        assert "First difference: value of leaf 'w'" in svg and "▶ ≠ w" in drawing.text()
     with pytest.raises(ValueError, match="side"):
         found.draw("c")
 
