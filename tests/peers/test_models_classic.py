@@ -80,8 +80,9 @@ def their_loss(output, labels):
     return losses[0] + 0.3 * (losses[1] + losses[2])
 
 
-def compare(theirs, ours, side, training, rtol, batch=3):
+def compare(theirs, ours, side, training, batch=3, close=None):
     """Logits, and the gradients of the loss by every parameter and by the pictures."""
+    close = close or exactly
     theirs.train(training)
     ours.train(training)
     dtype = next(ours.parameters()).dtype
@@ -96,10 +97,10 @@ def compare(theirs, ours, side, training, rtol, batch=3):
         assert found._fields == wanted._fields
         pairs = list(zip(wanted._fields, found, wanted, strict=True))
     for name, a, b in pairs:
-        close(a.numpy(), b.detach().numpy(), rtol, name)
+        close(a.numpy(), b.detach().numpy(), name)
     models.auxiliary_cross_entropy(found, labels).backward()
     their_loss(wanted, torch.tensor(labels)).backward()
-    close(x.grad.numpy(), t.grad.numpy(), rtol, "pictures")
+    close(x.grad.numpy(), t.grad.numpy(), "pictures")
     gradients = dict(theirs.named_parameters())
     for name, parameter in ours.named_parameters():
         other = gradients[name].grad
@@ -107,40 +108,54 @@ def compare(theirs, ours, side, training, rtol, batch=3):
             assert parameter.grad is None and name.startswith("aux")
             continue
         assert other.abs().max() > 0, name
-        close(parameter.grad.numpy(), other.numpy(), rtol, name)
+        close(parameter.grad.numpy(), other.numpy(), name)
     theirs.zero_grad()
     ours.zero_grad()
     for (name, a), b in zip(ours.named_buffers(), theirs.buffers(), strict=True):
-        close(a.numpy(), b.numpy(), rtol, name)
+        close(a.numpy(), b.numpy(), name)
 
 
-def close(found, wanted, rtol, name):
-    """Equal to `rtol` of the largest number.
+def exactly(found, wanted, name):
+    """Equal, in float64, to 1e-9 of the largest number; 1e-13 was seen.
 
     What is 0 but for rounding may be anything below 1e-13: the gradients of biases in front of a
     batch norm, which takes them out again.
     """
     assert found.shape == wanted.shape, name
     error, largest = np.abs(found - wanted).max(), np.abs(wanted).max()
-    assert error <= rtol * largest + 1e-13, f"{name}: {error:.1e} beside {largest:.1e}"
+    assert error <= 1e-9 * largest + 1e-13, f"{name}: {error:.1e} beside {largest:.1e}"
+
+
+def nearly(found, wanted, name):
+    """Equal as far as float32 goes, measured by the length of the difference.
+
+    Among millions of ReLUs and maxima some are so close to a tie that rounding opens another one,
+    and through that one another gradient flows: below them, 1e-2 was seen.  Outputs, and the layers
+    above them, know no such jumps: 6e-6 was seen.
+    """
+    assert found.shape == wanted.shape, name
+    jumps = name.startswith(("features", "conv", "inception", "aux1", "aux2", "pictures"))
+    error = np.linalg.norm((found - wanted).astype(np.float64))
+    length = np.linalg.norm(wanted.astype(np.float64))
+    assert error <= (3e-2 if jumps else 1e-4) * length, f"{name}: {error:.1e} beside {length:.1e}"
 
 
 def test_googlenet(tmp_path):
     theirs, ours = theirs_and_ours("googlenet", tmp_path, "float64", aux_logits=True)
-    compare(theirs, ours, 48, True, 1e-9)
-    compare(theirs, ours, 64, False, 1e-9, batch=1)
+    compare(theirs, ours, 48, True)
+    compare(theirs, ours, 64, False, batch=1)
 
 
 @pytest.mark.full
 def test_googlenet_as_its_published_weights_want_it(tmp_path):
     settings = dict(aux_logits=False, transform_input=True)
     theirs, ours = theirs_and_ours("googlenet", tmp_path, "float64", **settings)
-    compare(theirs, ours, 75, False, 1e-9, batch=2)  # odd sizes: its pools round up
+    compare(theirs, ours, 75, False, batch=2)  # odd sizes: its pools round up
 
 
 def test_alexnet_with_fewer_units_at_its_end(tmp_path):
     theirs, ours = theirs_and_ours("alexnet", tmp_path, "float64", small=True)
-    compare(theirs, ours, 96, True, 1e-9)
+    compare(theirs, ours, 96, True)
 
 
 @pytest.mark.parametrize(
@@ -148,12 +163,11 @@ def test_alexnet_with_fewer_units_at_its_end(tmp_path):
 )
 def test_vgg_with_fewer_units_at_its_end(tmp_path, name):
     theirs, ours = theirs_and_ours(name, tmp_path, "float64", small=True)
-    compare(theirs, ours, 40, name.endswith("_bn"), 1e-9, batch=2)
+    compare(theirs, ours, 40, name.endswith("_bn"), batch=2)
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("name", ["alexnet", *VGGS, "googlenet"])
 def test_as_it_is(tmp_path, name):
-    """In float32, where rounding makes some ReLUs open on one side only: 1e-2 of the largest."""
     theirs, ours = theirs_and_ours(name, tmp_path, "float32")
-    compare(theirs, ours, 224, False, 1e-2, batch=1)
+    compare(theirs, ours, 224, False, batch=1, close=nearly)
