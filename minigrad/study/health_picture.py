@@ -93,7 +93,7 @@ def plot_history(rows: Sequence[Mapping[str, Any]], axes: Any = None) -> Any:
                 axis.plot(
                     *zip(*points, strict=True),
                     styles[i % len(styles)],
-                    color=map_(0.9 * i / max(1, len(names) - 1)),
+                    color=map_(0.75 * i / max(1, len(names) - 1)),
                     label=name,
                 )
         if axis.lines:
