@@ -1,8 +1,8 @@
 """Any number of digits, half hidden by one another: what is there, and where?
 
-Each cell of a grid says whether a digit has its centre there, how large it is and which; of finds
-that overlap the best one stays.  Prints mAP and draws `scenes_detection.png`: found boxes in the
-colour of their digit, each with its score.
+Each cell of a grid says whether a digit is centred near it, where exactly, how large and which; of
+finds that overlap the best one stays.  Prints mAP and draws `scenes_detection.png`: found boxes in
+the colour of their digit, each with its score.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def detector():
 
 
 minigrad.random.manual_seed(given.seed)
-options = {"size": 64, "digits": (1, 5), "sides": (14, 28), "clutter": 4, "noise": 0.05}
+options = {"size": 64, "digits": (1, 5), "sides": (16, 28), "clutter": 3, "noise": 0.05}
 train = Loader(Scenes("train", TRAIN, seed=given.seed, **options), BATCH)  # no scene comes twice
 test = Loader(Scenes("test", TEST, seed=given.seed, **options), BATCH)
 model = detector()
@@ -67,7 +67,7 @@ with minigrad.no_grad():
     for pictures, classes, boxes in test:
         found += model.detect(model(minigrad.tensor(pictures)))
         truths += [(b[c >= 0], c[c >= 0]) for b, c in zip(boxes, classes, strict=True)]
-        shown += list(pictures[: 24 - len(shown)])
+        shown += list(pictures[: 18 - len(shown)])
 
 precisions = detection_ap(found, truths, classes=10)
 told = np.concatenate([scores for _, scores, _ in found]) > 0.5
@@ -78,16 +78,16 @@ print(f"mAP@0.5:0.95  {mean_detection_ap(found, truths, 10, np.arange(0.5, 0.96,
 print(f"{told.sum()} finds with a score above 0.5, {sum(len(b) for b, _ in truths)} digits")
 print(f"{TRAIN} scenes seen, {TEST} tested, {time.process_time() - started:.0f} s of one core")
 
-figure = Figure(figsize=(10, 4.1), dpi=90, layout="constrained", facecolor="black")
+figure = Figure(figsize=(10, 5.1), dpi=90, layout="constrained", facecolor="black")
 for picture, (boxes, scores, classes), axes in zip(
-    shown, found, figure.subplots(3, 8).flat, strict=False
+    shown, found, figure.subplots(3, 6).flat, strict=False
 ):
     axes.imshow(picture[0], cmap="gray", vmin=0, vmax=1)
     for (x0, y0, x1, y1), score, digit in zip(boxes, scores, classes, strict=True):
         if score > 0.5:
-            color = colormaps["hsv"](digit / 10)
+            color = colormaps["Set3"](digit)
             frame = Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, color=color)
             axes.add_patch(frame)
-            axes.text(x0, y0 - 1.5, f"{digit} {100 * score:.0f}%", color=color, fontsize=6)
+            axes.text(x0, y0 - 1.5, f"{digit} {100 * score:.0f}%", color=color, fontsize=7)
     axes.axis("off")
 figure.savefig("scenes_detection.png")

@@ -1,8 +1,9 @@
-"""A detector in one look: each cell of a coarse grid says whether a thing has its centre there.
+"""A detector in one look: each cell of a coarse grid says whether a thing is centred there.
 
 Sources: J. Redmon and others, "You only look once", 2016, for the grid and its answers; R. Girshick
 and others, "Rich feature hierarchies for accurate object detection and semantic segmentation",
-2014, appendix C, for the four numbers of a box; T.-Y. Lin and others, "Focal loss for dense object
+2014, appendix C, for the four numbers of a box; Z. Tian and others, "FCOS", 2019, for the cells
+around a centre that answer together; T.-Y. Lin and others, "Focal loss for dense object
 detection", 2017, for the start of training, at which things are rare.
 """
 
@@ -31,7 +32,7 @@ class Assignment(NamedTuple):
     """What each cell of a grid should answer.
 
     Attributes:
-        present: (N, h, w), 1 where a thing has its centre, else 0; float32.
+        present: (N, h, w), 1 where a thing has its centre or near it, else 0; float32.
         numbers: (N, 4, h, w), float32, what `box_numbers` gives there, else 0.
         classes: (N, h, w), its class there, else -1.
     """
@@ -71,9 +72,14 @@ def boxes_of(numbers: Any, rows: Any, columns: Any, stride: int, anchor: float) 
 
 
 def assign_cells(
-    boxes: Any, classes: Any, grid: tuple[int, int], stride: int, anchor: float
+    boxes: Any,
+    classes: Any,
+    grid: tuple[int, int],
+    stride: int,
+    anchor: float,
+    reach: float = 0.5,
 ) -> Assignment:
-    """Give each thing to the cell that its centre lies in; of two in one cell the later one stays.
+    """Give each thing to the cells near its centre; a cell near several has the nearest of them.
 
     Args:
         boxes: (N, most, 4), x0, y0, x1, y1 in pixels.
@@ -81,9 +87,11 @@ def assign_cells(
         grid: rows and columns of cells.
         stride: the side of a cell in pixels.
         anchor: the side of an ordinary box in pixels.
+        reach: how far, in cells, the middle of a cell may be from the centre along both axes.  With
+            0.5 it is the one cell that the centre lies in, with 1 the four around it.
 
     Raises:
-        ValueError: other shapes, an empty box, or a centre outside of the grid.
+        ValueError: other shapes, an empty box, a centre outside of the grid, or too short a reach.
 
     >>> found = assign_cells([[[8, 0, 16, 8], [0, 0, 0, 0]]], [[7, -1]], (2, 2), 8, anchor=8)
     >>> found.classes.tolist(), found.numbers[0, :, 0, 1].tolist()
@@ -95,24 +103,32 @@ def assign_cells(
             "assign_cells: boxes must be (N, most, 4) and classes (N, most), got "
             f"{corners.shape} and {names.shape}"
         )
+    if not reach >= 0.5:
+        raise ValueError(f"assign_cells: reach must be at least 0.5, got {reach}")
+    present = np.zeros((len(corners), *grid), np.float32)
+    numbers = np.zeros((len(corners), 4, *grid), np.float32)
+    kinds = np.full(present.shape, -1, np.int64)
     n, k = np.nonzero(names >= 0)
     corners, names = corners[n, k], names[n, k]
     if (corners[:, 2:] <= corners[:, :2]).any():
         raise ValueError("assign_cells: a box is empty; classes of rows that pad must be -1")
-    columns, rows = np.floor((corners[:, :2] + corners[:, 2:]).T / (2 * stride)).astype(np.int64)
-    if corners.size and (
-        min(rows.min(), columns.min()) < 0 or rows.max() >= grid[0] or columns.max() >= grid[1]
-    ):
+    x, y = (corners[:, :2] + corners[:, 2:]).T / (2 * stride)
+    if (np.minimum(x, y) < 0).any() or (y >= grid[0]).any() or (x >= grid[1]).any():
         raise ValueError(
             f"assign_cells: a box has its centre outside of {grid[0]}x{grid[1]} cells of {stride} "
             "pixels"
         )
-    present = np.zeros((len(plain(classes)), *grid), np.float32)
-    numbers = np.zeros((len(present), 4, *grid), np.float32)
-    kinds = np.full(present.shape, -1, np.int64)
-    present[n, rows, columns] = 1.0
-    numbers[n, :, rows, columns] = box_numbers(corners, rows, columns, stride, anchor)
-    kinds[n, rows, columns] = names
+    down = np.arange(grid[0]) + 0.5 - y[:, None]
+    right = np.arange(grid[1]) + 0.5 - x[:, None]
+    near = ((-reach < down) & (down <= reach))[:, :, None]
+    thing, row, column = np.nonzero(near & ((-reach < right) & (right <= reach))[:, None, :])
+    # What is written last stays: the nearest, and of those as near the one in front.
+    away = down[thing, row] ** 2 + right[thing, column] ** 2
+    order = np.argsort(-away, kind="stable")
+    thing, row, column = thing[order], row[order], column[order]
+    present[n[thing], row, column] = 1.0
+    numbers[n[thing], :, row, column] = box_numbers(corners[thing], row, column, stride, anchor)
+    kinds[n[thing], row, column] = names[thing]
     return Assignment(present, numbers, kinds)
 
 
@@ -128,6 +144,8 @@ class GridDetector(Module):
         classes: how many kinds of things there are.
         stride: how many pixels a cell has along both axes.
         anchor: the side of an ordinary box in pixels.
+        reach: which cells answer for a thing, as for `assign_cells`: with 0.5 one, as in YOLO; with
+            1 four, so that no two have to quarrel about a centre between them.
 
     >>> import minigrad
     >>> from minigrad_nn.layers import Conv2d
@@ -137,7 +155,13 @@ class GridDetector(Module):
     """
 
     def __init__(
-        self, body: Module, channels: int, classes: int, stride: int, anchor: float
+        self,
+        body: Module,
+        channels: int,
+        classes: int,
+        stride: int,
+        anchor: float,
+        reach: float = 1.0,
     ) -> None:
         super().__init__()
         if classes < 1 or stride < 1 or not anchor > 0:
@@ -147,7 +171,7 @@ class GridDetector(Module):
             )
         self.body = body
         self.head = Conv2d(channels, 5 + classes, 1)
-        self.classes, self.stride, self.anchor = classes, stride, anchor
+        self.classes, self.stride, self.anchor, self.reach = classes, stride, anchor, reach
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -172,7 +196,7 @@ class GridDetector(Module):
     def loss(self, answers: Any, boxes: Any, classes: Any) -> Any:
         """Cross-entropy of yes or no in all cells, plus class and box where there is a thing.
 
-        Each part is a sum over cells, divided by the number of things in the batch.
+        Each part is a sum over cells, divided by the number of cells that answer for things.
 
         Args:
             answers: of `forward`.
@@ -182,7 +206,9 @@ class GridDetector(Module):
         Raises:
             ValueError: as `assign_cells`.
         """
-        wanted = assign_cells(boxes, classes, answers.shape[2:], self.stride, self.anchor)
+        wanted = assign_cells(
+            boxes, classes, answers.shape[2:], self.stride, self.anchor, self.reach
+        )
         things = max(1.0, float(wanted.present.sum()))
         yes = F.binary_cross_entropy_with_logits(answers[:, 0], wanted.present, reduction="sum")
         n, row, column = np.nonzero(wanted.present)
@@ -223,5 +249,6 @@ class GridDetector(Module):
         return found
 
     def extra_repr(self) -> str:
-        """Classes, and the sizes of cells and boxes."""
-        return f"classes={self.classes}, stride={self.stride}, anchor={self.anchor}"
+        """Classes, the sizes of cells and boxes, and the reach."""
+        sizes = f"stride={self.stride}, anchor={self.anchor}, reach={self.reach}"
+        return f"classes={self.classes}, {sizes}"
