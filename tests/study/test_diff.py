@@ -292,7 +292,9 @@ def test_two_devices_that_compute_alike_do_not_differ(device, steps, moved_early
     assert all(isinstance(n.value, np.ndarray) for n in second.nodes)
     assert all(g is None or isinstance(g, np.ndarray) for n in second.nodes for g in
                (n.gradient, *n.contributions))  # fmt: skip
-    assert not study.diff(first, second) and not study.diff(second, first)
+    # A leaf that is moved twice gets its contributions in another grouping, so rounded otherwise.
+    assert not study.diff(first, second, rtol=1e-9, atol=1e-12)
+    assert not study.diff(second, first, rtol=1e-9, atol=1e-12)
 
 
 @given(STEPS, st.integers(0, 7))
