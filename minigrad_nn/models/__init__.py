@@ -31,6 +31,7 @@ from .googlenet import (
     Inception,
     auxiliary_cross_entropy,
     googlenet,
+    main_logits,
 )
 from .lenet1 import H3_TABLE, LeNet1
 from .lenet5 import C3_TABLE, LeNet5
@@ -103,6 +104,7 @@ __all__ = [
     "googlenet",
     "greedy_search",
     "group_votes",
+    "main_logits",
     "mobilenet_v1",
     "mobilenet_v2",
     "plain18",

@@ -36,6 +36,7 @@ __all__ = [
     "Inception",
     "auxiliary_cross_entropy",
     "googlenet",
+    "main_logits",
 ]
 
 # What weights trained by others expect: pictures normalised to (value - 0.5) / 0.5 in each channel,
@@ -63,7 +64,9 @@ class GoogLeNetOutput(NamedTuple):
 def auxiliary_cross_entropy(output: Any, labels: Any, weight: float = 0.3) -> Any:
     """Cross-entropy of the main head, and `weight` times that of each auxiliary head.
 
-    Section 5 of the paper.  For `fit(..., loss=auxiliary_cross_entropy)`.
+    Section 5 of the paper.  A training takes it as `loss`, and its metrics look at `main_logits`:
+    `fit(..., loss=auxiliary_cross_entropy, metrics={"accuracy": lambda y, t:
+    accuracy(main_logits(y), t)})`.
 
     Args:
         output: of `GoogLeNet`: the three heads', or logits `(N, classes)` alone.
@@ -73,13 +76,16 @@ def auxiliary_cross_entropy(output: Any, labels: Any, weight: float = 0.3) -> An
     Returns:
         One number.
     """
-    if not isinstance(output, GoogLeNetOutput):
-        return F.cross_entropy(output, labels)
-    logits, *auxiliary = output
-    loss = F.cross_entropy(logits, labels)
-    for head in auxiliary:
-        loss = loss + F.cross_entropy(head, labels) * weight
+    loss = F.cross_entropy(main_logits(output), labels)
+    if isinstance(output, GoogLeNetOutput):
+        for head in (output.aux_logits2, output.aux_logits1):
+            loss = loss + F.cross_entropy(head, labels) * weight
     return loss
+
+
+def main_logits(output: Any) -> Any:
+    """The logits `(N, classes)` of the main head, from whatever `GoogLeNet` returned."""
+    return output.logits if isinstance(output, GoogLeNetOutput) else output
 
 
 class _Filters(Module):

@@ -7,9 +7,13 @@ import pytest
 
 import minigrad as mg
 from minigrad_nn import layers, models
+from minigrad_nn.data import ArrayDataset, Loader
 from minigrad_nn.functional import cross_entropy
 from minigrad_nn.init import without_drawing
+from minigrad_nn.metrics import accuracy
 from minigrad_nn.module import Sequential
+from minigrad_nn.optim import Adam
+from minigrad_nn.train import fit
 
 
 def undrawn(make, *args, **settings):
@@ -232,6 +236,25 @@ def test_googlenet_returns_three_heads_while_training_and_one_after(googlenet):
     assert alone == pytest.approx(cross_entropy(logits, labels).item())
     without = models.googlenet(classes=4, aux_logits=False)
     assert without.aux1 is None and without.train()(x).shape == (2, 4)
+
+
+def test_googlenet_is_trained_by_its_three_heads():
+    mg.manual_seed(0)
+    model = models.googlenet(classes=2, dropout=0.0, dropout_aux=0.0)
+    labels = np.arange(8) % 2
+    data = pictures(8, 32) + labels.reshape(-1, 1, 1, 1).astype(np.float32)
+    loader = Loader(ArrayDataset(data, labels), batch_size=8)
+    run = fit(
+        model,
+        loader,
+        Adam(model.parameters(), lr=1e-3),
+        epochs=3,
+        loss=models.auxiliary_cross_entropy,
+        metrics={"accuracy": lambda y, t: accuracy(models.main_logits(y), t)},
+        validation=loader,
+    )
+    assert run.history[-1]["loss"] < 0.5 * run.history[0]["loss"]
+    assert set(run.history[0]) >= {"accuracy", "validation_accuracy"}
 
 
 def test_googlenet_transforms_what_imagenet_normalised(googlenet):
