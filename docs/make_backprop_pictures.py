@@ -1,8 +1,8 @@
 """Makes the pictures of `backprop.md` by running its code: `python docs/make_backprop_pictures.py`.
 
 The blocks of the page run as one file, so that the pictures show its lines of source.  The picture
-of a page in a browser needs a Chromium with its chromedriver, and selenium (extra `browser`);
-without them that one picture stays as it is.
+of a page in a browser needs a Chromium, and playwright (extra `browser`); without them that one
+picture stays as it is.
 """
 
 import doctest
@@ -35,26 +35,22 @@ def script(text: str) -> str:
 def screenshot(page: Path, picture: Path) -> bool:
     """A picture of a page in a browser, if one is there."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
-    driver = shutil.which("chromedriver")
     try:
-        from selenium import webdriver
-        from selenium.webdriver.chrome.service import Service
+        from playwright.sync_api import sync_playwright
     except ImportError:
         return False
-    if browser is None or driver is None:
+    if browser is None:
         return False
-    with tempfile.TemporaryDirectory() as profile:
-        options = webdriver.ChromeOptions()
-        options.binary_location = browser
-        for flag in ("--headless", "--no-sandbox", "--disable-gpu", "--window-size=1500,950"):
-            options.add_argument(flag)
-        options.add_argument(f"--user-data-dir={profile}")
-        window = webdriver.Chrome(options=options, service=Service(driver))
-        window.get(page.as_uri())
+    with sync_playwright() as playwright:
+        window = playwright.chromium.launch(
+            executable_path=browser, args=["--no-sandbox", "--disable-gpu"]
+        )
+        view = window.new_page(viewport={"width": 1500, "height": 950})
+        view.goto(page.as_uri())
         for _ in range(STEPS):
-            window.execute_script("document.getElementById('step').click()")
-        window.save_screenshot(str(picture))
-        window.quit()
+            view.click("#step")
+        view.screenshot(path=str(picture))
+        window.close()
     return True
 
 

@@ -1,6 +1,5 @@
-"""A real browser for tests of pages: headless Chromium by selenium, or a reason to skip."""
+"""A real browser for tests of pages: headless Chromium by Playwright, or a reason to skip."""
 
-import json
 import os
 import shutil
 from importlib.util import find_spec
@@ -9,7 +8,6 @@ import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
-    "--headless",
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
@@ -22,16 +20,64 @@ FLAGS = (
 
 def missing():
     """What a browser test lacks here, in words; None if it can run."""
-    if find_spec("selenium") is None:
-        return 'selenium is not installed: pip install "minigrad[browser]"'
+    if find_spec("playwright") is None:
+        return 'playwright is not installed: pip install "minigrad[browser]"'
     if not any(map(shutil.which, NAMES)):
-        return "no Chromium is on the PATH: apt-get install chromium chromium-driver"
-    if shutil.which("chromedriver") is None:
-        return "chromedriver is not on the PATH: apt-get install chromium-driver"
+        return "no Chromium is on the PATH: apt-get install chromium"
     return None
 
 
-def start(folder, size="1600,1000"):
+class Browser:
+    """One window of a Chromium with an empty profile.
+
+    Attributes:
+        page: Playwright's.
+        errors: what pages have complained about.
+    """
+
+    def __init__(self, folder, width, height):
+        from playwright.sync_api import sync_playwright
+
+        self._playwright = sync_playwright().start()
+        self._context = self._playwright.chromium.launch_persistent_context(
+            str(folder),
+            executable_path=next(filter(None, map(shutil.which, NAMES))),
+            args=list(FLAGS),
+            viewport={"width": width, "height": height},
+        )
+        self.page = self._context.pages[0]
+        self.errors, self._asked = [], []
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("console", lambda said: said.type == "error" and self.errors.append(said.text))
+        self.page.on("request", lambda request: self._asked.append(request.url))
+
+    def open(self, path):
+        """Show a file, and forget what was asked for and said before."""
+        self.page.goto("about:blank")
+        self.errors.clear()
+        self._asked.clear()
+        self.page.goto(path.as_uri())
+
+    def run(self, script, argument=None):
+        """What a script `return`s inside of the page; `argument` is its `given`."""
+        return self.page.evaluate(f"given => {{ {script} }}", argument)
+
+    def press(self, *keys):
+        """Type keys, by Playwright's names for them."""
+        for key in keys:
+            self.page.keyboard.press(key)
+
+    def requests(self):
+        """Addresses that the page has asked for, other than itself."""
+        return [asked for asked in self._asked if asked != self.page.url]
+
+    def quit(self):
+        """Close it."""
+        self._context.close()
+        self._playwright.stop()
+
+
+def start(folder, width=1600, height=1000):
     """A browser with an empty profile in `folder`; skips the test where there is none.
 
     With MINIGRAD_REQUIRE_BROWSER set, a missing one is a failure.
@@ -39,25 +85,4 @@ def start(folder, size="1600,1000"):
     reason = missing()
     if reason is not None:
         (pytest.fail if os.environ.get("MINIGRAD_REQUIRE_BROWSER") else pytest.skip)(reason)
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = next(filter(None, map(shutil.which, NAMES)))
-    for flag in (*FLAGS, f"--window-size={size}", f"--user-data-dir={folder}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    return webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
-
-
-def requests(driver):
-    """Addresses that pages from files have asked for, other than themselves."""
-    found = []
-    for entry in driver.get_log("performance"):
-        message = json.loads(entry["message"])["message"]
-        if message["method"] == "Network.requestWillBeSent":
-            asked = message["params"]["request"]["url"]
-            by = message["params"]["documentURL"]
-            if by.startswith("file:") and asked != by:
-                found.append(asked)
-    return found
+    return Browser(folder, width, height)

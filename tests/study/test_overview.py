@@ -263,10 +263,10 @@ def numbers(path):
 def same_geometry(driver, root):
     """The browser's layout is Python's, box by box and wire by wire."""
     parts = list(walk(root))
-    state = driver.execute_script("return overview.parts().map(part => part.open)")
+    state = driver.run("return overview.parts().map(part => part.open)")
     opened = {part for part, is_open in zip(parts, state, strict=True) if is_open}
     placed = place(root, opened.__contains__)
-    found = driver.execute_script("return overview.geometry()")
+    found = driver.run("return overview.geometry()")
     assert found["width"] == pytest.approx(placed.width, abs=0.05)
     assert found["height"] == pytest.approx(placed.height, abs=0.05)
     ids = {part: i for i, part in enumerate(parts)}
@@ -289,41 +289,37 @@ def same_geometry(driver, root):
 
 
 def test_a_browser_opens_and_closes_boxes_and_places_them_as_python_does(driver, tmp_path):
-    from selenium.webdriver import ActionChains
-    from selenium.webdriver.common.keys import Keys
-
     found = small()
-    driver.get(found.save(tmp_path / "page.html").as_uri())
+    driver.open(found.save(tmp_path / "page.html"))
     counts = [same_geometry(driver, found.root)]
-    driver.execute_script("document.getElementById('close').click()")
+    driver.run("document.getElementById('close').click()")
     counts.append(same_geometry(driver, found.root))
-    driver.execute_script("document.getElementById('open').click()")
+    driver.run("document.getElementById('open').click()")
     counts.append(same_geometry(driver, found.root))
     assert counts[1] < counts[0] < counts[2]
 
-    driver.execute_script("document.getElementById('close').click()")
-    driver.execute_script("document.querySelector('[data-path=layer2]').focus()")
-    ActionChains(driver).send_keys(Keys.ENTER).perform()
+    driver.run("document.getElementById('close').click()")
+    driver.run("document.querySelector('[data-path=layer2]').focus()")
+    driver.press("Enter")
     expanded = "return document.querySelector('[data-path=layer2]').getAttribute('aria-expanded')"
-    assert driver.execute_script(expanded) == "true"
-    assert "Sequential layer2" in driver.execute_script("return document.body.innerText")
+    assert driver.run(expanded) == "true"
+    assert "Sequential layer2" in driver.run("return document.body.innerText")
     same_geometry(driver, found.root)
-    ActionChains(driver).send_keys(Keys.ENTER).perform()
-    assert driver.execute_script(expanded) == "false"
-    assert not [e for e in driver.get_log("browser") if e["level"] == "SEVERE"]
-    assert browser.requests(driver) == []
+    driver.press("Enter")
+    assert driver.run(expanded) == "false"
+    assert driver.errors == [] and driver.requests() == []
 
 
 def test_a_browser_colours_by_the_chosen_number(driver, tmp_path):
     found = small()
-    driver.get(found.save(tmp_path / "page.html").as_uri())
+    driver.open(found.save(tmp_path / "page.html"))
     shown = {}
     for metric in METRICS:
-        driver.execute_script(
-            "const s = document.getElementById('metric'); s.value = arguments[0];"
+        driver.run(
+            "const s = document.getElementById('metric'); s.value = given;"
             "s.dispatchEvent(new Event('change'))", metric
         )  # fmt: skip
-        shown[metric] = driver.execute_script(
+        shown[metric] = driver.run(
             "return [...document.querySelectorAll('[data-path=fc] text')].map(t => t.textContent)"
         )[-1]
     fc = found.part("fc")
@@ -335,9 +331,9 @@ def test_a_browser_colours_by_the_chosen_number(driver, tmp_path):
 def test_a_browser_unrolls_a_loop(driver, tmp_path):
     found = overview(Recurrent(), minigrad.zeros((1, 4, 3)), passes=0)
     path = found.save(tmp_path / "page.html")
-    driver.get(path.as_uri())
+    driver.open(path)
     same_geometry(driver, found.root)
-    driver.execute_script("document.getElementById('unrolled').click()")
+    driver.run("document.getElementById('unrolled').click()")
     same_geometry(driver, found.unrolled)
     data = re.search(r'id="data">(.*?)</script>', path.read_text(), re.S).group(1)
     assert len(json.loads(data)["trees"]) == 2
