@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from . import checks
 from .registry import find
+from .workspace import Workspace
 
 __all__ = ["RNNBackward", "rnn", "rnn_backward"]
 
@@ -21,7 +23,16 @@ class RNNBackward(NamedTuple):
     gw: Array
 
 
-def rnn(x: Array, h: Array, w: Array, nonlinearity: str = "tanh", reverse: bool = False) -> Array:
+def rnn(
+    x: Array,
+    h: Array,
+    w: Array,
+    nonlinearity: str = "tanh",
+    reverse: bool = False,
+    *,
+    out: Array | None = None,
+    workspace: Workspace | None = None,
+) -> Array:
     """The states of a plain recurrent network: `y[t] = f(x[t] + w · y[t − 1])`, `y[−1] = h`.
 
     Args:
@@ -30,6 +41,8 @@ def rnn(x: Array, h: Array, w: Array, nonlinearity: str = "tanh", reverse: bool 
         w: `(H, H)`.
         nonlinearity: f, "tanh" or "relu".
         reverse: go from the last step to the first, so that y[t + 1] takes the place of y[t − 1].
+        out: `(T, N, H)`.
+        workspace: scratch memory.
 
     Returns:
         `(T, N, H)`.
@@ -38,13 +51,22 @@ def rnn(x: Array, h: Array, w: Array, nonlinearity: str = "tanh", reverse: bool 
     >>> rnn(np.ones((3, 1, 1)), np.zeros((1, 1)), np.ones((1, 1)), "relu").ravel()
     array([1., 2., 3.])
     """
-    compute = find("rnn", x=x, h=h, w=w)
+    compute = find("rnn", x=x, h=h, w=w, out=out)
     _check("rnn", x, h, w, nonlinearity)
-    return compute(x, h, w, nonlinearity, reverse)
+    checks.result("rnn", x.shape, out, None)
+    return compute(x, h, w, nonlinearity, reverse, out, workspace)
 
 
 def rnn_backward(
-    g: Array, y: Array, h: Array, w: Array, nonlinearity: str = "tanh", reverse: bool = False
+    g: Array,
+    y: Array,
+    h: Array,
+    w: Array,
+    nonlinearity: str = "tanh",
+    reverse: bool = False,
+    *,
+    out: Array | None = None,
+    workspace: Workspace | None = None,
 ) -> RNNBackward:
     """The gradients of `rnn`, by backpropagation through time.
 
@@ -55,14 +77,17 @@ def rnn_backward(
         g: `(T, N, H)`, the gradient of y.
         y: `(T, N, H)`, what `rnn` returned.
         h, w, nonlinearity, reverse: as for `rnn`.
+        out: `(T, N, H)`, for gx.
+        workspace: scratch memory.
     """
-    compute = find("rnn_backward", g=g, y=y, h=h, w=w)
+    compute = find("rnn_backward", g=g, y=y, h=h, w=w, out=out)
     _check("rnn_backward", y, h, w, nonlinearity)
     if g.shape != y.shape:
         raise ValueError(
             f"rnn_backward: g must have the shape of y, {tuple(y.shape)}, got {tuple(g.shape)}"
         )
-    return RNNBackward(*compute(g, y, h, w, nonlinearity, reverse))
+    checks.result("rnn_backward", y.shape, out, None)
+    return RNNBackward(*compute(g, y, h, w, nonlinearity, reverse, out, workspace))
 
 
 def _check(name: str, x: Array, h: Array, w: Array, nonlinearity: str) -> None:

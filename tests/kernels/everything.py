@@ -154,8 +154,26 @@ def batch_norms(dtype):
         yield Call(f"batch_norm_backward-{label}", [g, x, gamma, mean, inverse_std], same, backward)
 
 
+def recurrent(dtype):
+    rng = np.random.default_rng(3)
+    x, g = (rng.standard_normal((4, 3, 5)).astype(dtype) for _ in range(2))
+    h, w = (rng.standard_normal(shape).astype(dtype) for shape in ((3, 5), (5, 5)))
+    same = [(x.shape, dtype)]
+    for nonlinearity, reverse in (("tanh", False), ("relu", True)):
+        y = kernels.rnn(x, h, w, nonlinearity, reverse)
+
+        def forward(arrays, outs, workspace, settings=(nonlinearity, reverse)):
+            return [kernels.rnn(*arrays, *settings, out=outs[0], workspace=workspace)]
+
+        def backward(arrays, outs, workspace, settings=(nonlinearity, reverse)):
+            return kernels.rnn_backward(*arrays, *settings, out=outs[0], workspace=workspace)
+
+        yield Call(f"rnn-{nonlinearity}", [x, h, w], same, forward)
+        yield Call(f"rnn_backward-{nonlinearity}", [g, y, h, w], same, backward)
+
+
 def every_call(dtype) -> list[Call]:
-    return [*convolutions(dtype), *pools(dtype), *batch_norms(dtype)]
+    return [*convolutions(dtype), *pools(dtype), *batch_norms(dtype), *recurrent(dtype)]
 
 
 def results(call: Call) -> list[np.ndarray]:

@@ -73,6 +73,21 @@ def test_any_strides_give_the_same():
         assert np.allclose(one, two, rtol=1e-12, atol=1e-12)
 
 
+def test_out_may_have_any_strides_and_share_memory():
+    rng = np.random.default_rng(0)
+    x, h, w = (rng.standard_normal(shape) for shape in ((4, 3, 5), (3, 5), (5, 5)))
+    y = kernels.rnn(x, h, w)
+    turned = np.full(x.shape[::-1], np.nan).T
+    assert kernels.rnn(x, h, w, out=turned) is turned and np.array_equal(turned, y)
+    same = x.copy()
+    assert kernels.rnn(same, h, w, out=same) is same and np.array_equal(same, y)
+    g = rng.standard_normal(y.shape)
+    gx = kernels.rnn_backward(g, y, h, w).gx
+    same = g.copy()
+    assert kernels.rnn_backward(same, y, h, w, out=same).gx is same
+    assert np.array_equal(same, gx)
+
+
 def test_a_nan_stays_in_its_sequence():
     x, h, w = np.ones((3, 2, 4)), np.zeros((2, 4)), np.full((4, 4), 0.1)
     x[1, 0, 2] = np.nan

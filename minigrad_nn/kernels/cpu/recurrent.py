@@ -7,17 +7,29 @@ product over `T·N` rows. BLAS stays on one thread: a step's product is small.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ..blas import matmul, one_thread
+from ..workspace import Workspace
+from .arrays import Result, scratch
 
 
 def rnn(
-    x: np.ndarray, h: np.ndarray, w: np.ndarray, nonlinearity: str, reverse: bool
+    x: np.ndarray,
+    h: np.ndarray,
+    w: np.ndarray,
+    nonlinearity: str,
+    reverse: bool,
+    out: Any,
+    workspace: Workspace | None,
 ) -> np.ndarray:
     """See `minigrad_nn.kernels.rnn`."""
-    y = np.empty(x.shape, x.dtype)
-    transposed = np.ascontiguousarray(w.T)
+    result = Result(x.shape, x.dtype, out, x, h, w)
+    y = result.buffer
+    transposed = scratch(workspace).take(w.shape, w.dtype)
+    transposed[...] = w.T
     state = h
     with one_thread(), np.errstate(all="ignore"):
         for t in _order(len(x), reverse):
@@ -29,7 +41,7 @@ def rnn(
             else:
                 np.maximum(here, 0, out=here)
             state = here
-    return y
+    return result.deliver()
 
 
 def rnn_backward(
@@ -39,13 +51,21 @@ def rnn_backward(
     w: np.ndarray,
     nonlinearity: str,
     reverse: bool,
+    out: Any,
+    workspace: Workspace | None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """See `minigrad_nn.kernels.rnn_backward`."""
+    result = Result(y.shape, y.dtype, out, g, y, h, w)
+    d = result.buffer
+    total = scratch(workspace).take(h.shape, h.dtype)
+    carried = np.zeros(h.shape, h.dtype)
     with np.errstate(all="ignore"):
-        # The slopes of all steps at once: 1 − y² of tanh, and 0 or 1.
-        d = 1 - y * y if nonlinearity == "tanh" else (y > 0).astype(y.dtype)
-        carried = np.zeros_like(h, order="C")
-        total = np.empty_like(carried)
+        # The slopes of all steps at once: 1 − y² of tanh, and 0 or 1 of ReLU.
+        if nonlinearity == "tanh":
+            np.multiply(y, y, out=d)
+            np.subtract(1, d, out=d)
+        else:
+            np.greater(y, 0, out=d)
         with one_thread():
             for t in reversed(_order(len(y), reverse)):
                 np.add(g[t], carried, out=total)
@@ -56,7 +76,7 @@ def rnn_backward(
         gw = matmul(first.T, h)
         if len(later):
             gw += matmul(later.reshape(-1, size).T, earlier.reshape(-1, size))
-    return d, carried, gw
+    return result.deliver(), carried, gw
 
 
 def _order(steps: int, reverse: bool) -> range:

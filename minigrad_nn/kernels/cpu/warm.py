@@ -15,7 +15,7 @@ import numpy as np
 from .. import Warmed
 from ..epilogue import Epilogue
 from ..geometry import Geometry
-from . import normalise, pool
+from . import normalise, pool, recurrent
 from .convolution import TABLE
 
 GEOMETRY = Geometry.of((3, 3), 2)
@@ -45,6 +45,12 @@ def _rows(kernel: str, first: str, second: str) -> Callable[[dict[str, np.ndarra
     return call
 
 
+def _sequence(a: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One step of three sequences, and the state and weight that fit."""
+    plane = a["x"][0]
+    return plane, plane[0], plane[0]
+
+
 RELU = Epilogue(activation="relu")
 CALLS: dict[str, Callable[[dict[str, np.ndarray]], Any]] = {
     "conv": _rows("conv", "x", "w"),
@@ -65,6 +71,11 @@ CALLS: dict[str, Callable[[dict[str, np.ndarray]], Any]] = {
     ),
     "batch_norm_given": lambda a: normalise.batch_norm_given(
         a["x"], a["vector"], a["vector"], a["vector"], a["vector"], None, None, RELU
+    ),
+    # These two compile nothing.
+    "rnn": lambda a: recurrent.rnn(*_sequence(a), "tanh", False, None, None),
+    "rnn_backward": lambda a: recurrent.rnn_backward(
+        a["x"][0], *_sequence(a), "tanh", False, None, None
     ),
     "batch_norm_backward": lambda a: normalise.batch_norm_backward(
         a["x"], a["x"], a["vector"], a["vector"], a["vector"], False, None, None
