@@ -403,9 +403,13 @@ class TestProcesses:
 
 
 def script(body, *arguments, name="script.py", folder=None, **options):
-    """Run a script of its own, as a user does."""
+    """Run a script of its own, as a user does.
+
+    A shell makes what it runs in the background deaf to Ctrl-C; the script shall hear it.
+    """
     path = folder / name
-    path.write_text(textwrap.dedent(body))
+    hear = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    path.write_text(hear + textwrap.dedent(body))
     return subprocess.Popen(
         [sys.executable, *arguments, str(path)],
         stdout=subprocess.PIPE,
