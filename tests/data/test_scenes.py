@@ -141,7 +141,7 @@ def test_pictures_of_ones_own_are_shown():
 
 
 @pytest.mark.mnist
-def test_mnist_is_taken_where_it_is():
+def test_mnist_is_taken_where_it_is(mnist_folder):
     train, test = Scenes("train", 4), Scenes("test", 4)
     assert isinstance(train.source, MNIST) and isinstance(test.source, MNIST)
     assert (len(train.source), len(test.source)) == (60_000, 10_000)
