@@ -36,8 +36,8 @@ def deep():  # pictures of 28x28 become maps of 12x12, 10x10, 8x8, 4x4 and 2x2
 
 
 flip, shift = augment.RandomHorizontalFlip(), augment.RandomShift(1.0)
-affine = augment.RandomAffine(10, translate=(0.07, 0.07), scale=(0.9, 1.1), shear=10)
-distort = augment.Distortions(affine, augment.ElasticDistortion(alpha=24, sigma=4))
+affine = augment.RandomAffine(8, translate=(0.05, 0.05), scale=(0.92, 1.08), shear=6)
+distort = augment.Distortions(affine, augment.ElasticDistortion(alpha=16, sigma=4))
 adam = functools.partial(nn.optim.Adam, lr=0.002)
 sgd = functools.partial(nn.optim.SGD, lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
 STEPS = {  # by name: the lecture's accuracy, network, epochs, optimiser, changes of the pictures
