@@ -1,7 +1,7 @@
 """Training steps of six networks beside PyTorch's, turn by turn, each in a process of its own.
 
-    python benchmarks/train_step.py [--only NAME ...] [--turns N] [--threads N] [--json FILE]
-                                    [--inference]
+    python benchmarks/train_step.py [--only NAME ...] [--peers NAME ...] [--turns N]
+                                    [--threads N] [--json FILE] [--inference]
 
 A step is forward, loss, backward and SGD with momentum 0.9, in float32.  The processes take turns,
 so that a busy machine is busy for all of them; the table has the median time of each, the median of
@@ -261,12 +261,14 @@ class Peer:
         self._process.communicate()
 
 
-def measure(name: str, turns: int, threads: int, inference: bool) -> dict[str, Any]:
-    """Times and memory of all peers on one network; ratios are theirs over ours."""
-    peers = {peer: Peer(peer, name, threads, inference) for peer in PEERS}
+def measure(
+    name: str, names: list[str], turns: int, threads: int, inference: bool
+) -> dict[str, Any]:
+    """Times and memory of peers on one network; ratios are theirs over ours."""
+    peers = {peer: Peer(peer, name, threads, inference) for peer in names}
     running = {peer: one for peer, one in peers.items() if one.failed is None}
     for turn in range(turns):
-        for peer in sorted(running, key=lambda peer: (PEERS.index(peer) + turn) % len(PEERS)):
+        for peer in sorted(running, key=lambda peer: (names.index(peer) + turn) % len(names)):
             running[peer].step()
     ours = peers["minigrad"].seconds
     found: dict[str, Any] = {}
@@ -288,6 +290,7 @@ def main() -> None:
     """Measure, print a table, and write JSON."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--only", nargs="+", choices=SHAPES, default=list(SHAPES))
+    parser.add_argument("--peers", nargs="+", choices=PEERS[1:], default=list(PEERS[1:]))
     parser.add_argument("--turns", type=int, default=15)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--json")
@@ -301,7 +304,9 @@ def main() -> None:
     print(f"{what}, {given.threads} threads, median of {given.turns} turns; ratio: theirs / ours")
     results = {}
     for name in given.only:
-        results[name] = measure(name, given.turns, given.threads, given.inference)
+        results[name] = measure(
+            name, ["minigrad", *given.peers], given.turns, given.threads, given.inference
+        )
         for peer, found in results[name].items():
             if "failed" in found:
                 print(f"{name:15} {peer:14} {found['failed'][:80]}")

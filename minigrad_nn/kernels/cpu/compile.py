@@ -11,6 +11,7 @@ divide their work in ways that do not depend on the number of threads.
 
 from __future__ import annotations
 
+import importlib
 import os
 import threading
 from collections.abc import Callable
@@ -25,10 +26,36 @@ OPTIONS: dict[str, Any] = dict(nogil=True, error_model="numpy", boundscheck=None
 # order is fixed when the kernel is compiled, so results stay the same from run to run.
 REASSOCIATE = {"reassoc", "contract", "nsz"}
 
-# Threads of GNU OpenMP stay awake between kernels and take the cores from whatever else computes:
-# on two busy cores that made training 10 times slower, measured.  Those of `workqueue` sleep.
-if "NUMBA_THREADING_LAYER" not in os.environ:
-    numba.config.THREADING_LAYER = "workqueue"  # type: ignore[attr-defined]  # set at run time
+# How threads of GNU OpenMP wait: some microseconds awake, then asleep.
+WAIT = {"GOMP_SPINCOUNT": "3000", "OMP_WAIT_POLICY": "passive"}
+
+
+def _choose_threads() -> None:
+    """Ask Numba for OpenMP's threads where they are, else for those of `workqueue`.
+
+    `workqueue` wakes all of its threads for a kernel while the caller sleeps; on Linux they may all
+    wake on the caller's core and share it for some milliseconds (measured: a kernel of 2 ms gains
+    nothing from a second core).  OpenMP's caller works itself, and its helpers stay on their cores.
+    But between kernels they spin for long, and take the cores from whatever else computes: on two
+    busy cores that made training 10 times slower.  So GNU OpenMP, which reads its settings when it
+    is loaded, is loaded here with some microseconds of spinning.
+    """
+    if "NUMBA_THREADING_LAYER" in os.environ:
+        return
+    ours = WAIT.keys() if os.environ.keys().isdisjoint(WAIT) else ()
+    os.environ.update({name: WAIT[name] for name in ours})
+    try:
+        importlib.import_module("numba.np.ufunc.omppool")
+        layer = "omp"
+    except ImportError:  # it stands on a library that not every system has
+        layer = "workqueue"
+    finally:
+        for name in ours:
+            del os.environ[name]
+    numba.config.THREADING_LAYER = layer  # type: ignore[attr-defined]  # set at run time
+
+
+_choose_threads()
 
 _state: dict[str, Any] = {"lock": threading.RLock(), "forked": False}
 
