@@ -1,7 +1,7 @@
 """Kernels: arrays in, arrays out. The files here say what each one means; packages compute it.
 
-Start here, then read `convolution`, `pooling`, `normalisation` and `recurrent` (what each kernel
-means), `geometry` (sizes), `epilogue` and `workspace` (the arguments that all kernels share),
+Start here, then read `convolution`, `pooling`, `normalisation`, `recurrent` and `update` (what each
+kernel means), `geometry` (sizes), `epilogue` and `workspace` (arguments that kernels share),
 `registry` (how the device of the arrays picks the package), and `cpu` (the CPU's package, which is
 imported, together with Numba, by the first kernel call).
 
@@ -53,7 +53,8 @@ from .pooling import (
     sum_pool_input,
 )
 from .recurrent import RNNBackward, rnn, rnn_backward
-from .registry import Device, register
+from .registry import Device, offers, register
+from .update import adam_update, sgd_update
 from .workspace import Workspace
 
 __all__ = [
@@ -67,6 +68,7 @@ __all__ = [
     "RNNBackward",
     "Warmed",
     "Workspace",
+    "adam_update",
     "average_pool",
     "average_pool_input",
     "batch_norm",
@@ -78,11 +80,13 @@ __all__ = [
     "gather",
     "max_pool",
     "moments",
+    "offers",
     "output_size",
     "register",
     "rnn",
     "rnn_backward",
     "scatter",
+    "sgd_update",
     "sum_pool",
     "sum_pool_input",
     "warmup",

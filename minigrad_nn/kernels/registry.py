@@ -59,6 +59,15 @@ def device_of(name: str, array: Any) -> Device:
     raise TypeError(f"{name} must be an array of a known device ({known}), got {type(array)}")
 
 
+def offers(kernel: str, array: Any) -> bool:
+    """Whether the device of an array has this kernel for its element type."""
+    for kind in type(array).__mro__:
+        device = _devices.get(kind)
+        if device is not None:
+            return array.dtype in device.dtypes and hasattr(device.load(), kernel)
+    return False
+
+
 def find(kernel: str, **arrays: Any) -> Callable[..., Any]:
     """The function that computes `kernel` for these arrays; arguments that are None are skipped.
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from minigrad_nn.optim.base import Optimizer
+from minigrad_nn import kernels
+from minigrad_nn.optim.base import Entry, Optimizer
 
 __all__ = ["Adam", "AdamW"]
 
@@ -26,6 +27,7 @@ class Adam(Optimizer):
         weight_decay: this times the parameter is added to its gradient.
     """
 
+    kernel = "adam_update"
     decoupled = False
     """Whether weight decay shrinks the parameter itself, apart from the gradient."""
 
@@ -71,6 +73,24 @@ class Adam(Optimizer):
         np.divide(mean, a, out=a)
         a *= lr / (1.0 - beta1 ** state["step"])
         p -= a
+
+    def _age(self, state: dict[str, Any]) -> int:
+        return int(state.get("step", 0))
+
+    def _update_batch(self, batch: list[Entry], group: dict[str, Any]) -> None:
+        for p, _, state in batch:
+            if not state:
+                state.update(step=0, exp_avg=np.zeros_like(p), exp_avg_sq=np.zeros_like(p))
+            state["step"] += 1
+        kernels.adam_update(
+            [p for p, _, _ in batch],
+            [g for _, g, _ in batch],
+            [state["exp_avg"] for _, _, state in batch],
+            [state["exp_avg_sq"] for _, _, state in batch],
+            step=batch[0][2]["step"],
+            decoupled=self.decoupled,
+            **{key: value for key, value in group.items() if key != "params"},
+        )
 
 
 class AdamW(Adam):

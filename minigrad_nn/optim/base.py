@@ -13,8 +13,14 @@ import numpy as np
 
 from minigrad import backend
 from minigrad.tensor import Tensor
+from minigrad_nn import kernels
 
 __all__ = ["Optimizer"]
+
+# A raw parameter, its gradient, and its state.
+Entry = tuple[Any, Any, dict[str, Any]]
+# Numbers from which one kernel for all parameters pays.
+MANY = 1 << 15
 
 
 class Optimizer:
@@ -32,6 +38,9 @@ class Optimizer:
         ValueError: no parameters, one twice, or a setting out of its range or unknown.
         TypeError: something that is no tensor, or a tensor that was computed.
     """
+
+    kernel: str | None = None
+    """The name of the kernel that moves many parameters at once, where there is one."""
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
         self.defaults = defaults
@@ -100,15 +109,49 @@ class Optimizer:
         """Move every parameter that has a gradient."""
         writer = f"{self._name}.step"
         for group in self.param_groups:
+            entries = []
             for p in group["params"]:
-                if p._grad is None:
-                    continue
-                array = p._data
-                state = self._state.get(id(p))
-                if state is None:
-                    state = self._state[id(p)] = {}
-                self._update(array, p._grad._data, state, group)
+                if p._grad is not None:
+                    state = self._state.setdefault(id(p), {})
+                    entries.append((p._data, p._grad._data, state))
+            for array, g, state in self._update_together(entries, group):
+                self._update(array, g, state, group)
+            for array, _, _ in entries:
                 backend.written(array, writer)
+
+    def _update_together(self, entries: list[Entry], group: dict[str, Any]) -> list[Entry]:
+        """Move what one kernel can move at once; returns what is left, to be moved one by one.
+
+        The bits are the same either way, so it is a matter of speed: few numbers are not worth
+        the loading of compiled code.
+        """
+        if self.kernel is None or sum(array.size for array, _, _ in entries) < MANY:
+            return entries
+        left: list[Entry] = []
+        batches: dict[Any, list[Entry]] = {}
+        for entry in entries:
+            array, g, state = entry
+            if (
+                kernels.offers(self.kernel, array)
+                and type(g) is type(array)
+                and g.dtype == array.dtype
+                and array.flags.c_contiguous
+                and g.flags.c_contiguous
+            ):
+                batches.setdefault((array.dtype, self._age(state)), []).append(entry)
+            else:
+                left.append(entry)
+        for batch in batches.values():
+            self._update_batch(batch, group)
+        return left
+
+    def _age(self, state: dict[str, Any]) -> int:
+        """What parameters must have in common to be moved by one kernel call."""
+        return 0
+
+    def _update_batch(self, batch: list[Entry], group: dict[str, Any]) -> None:
+        """Move raw parameters in place by one kernel call, as `_update` would."""
+        raise NotImplementedError  # each optimiser that names a kernel has its own
 
     def _update(self, p: Any, g: Any, state: dict[str, Any], group: dict[str, Any]) -> None:
         """Move one raw parameter in place; its gradient must stay as it is."""

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from minigrad_nn.optim.base import Optimizer
+from minigrad_nn import kernels
+from minigrad_nn.optim.base import Entry, Optimizer
 
 __all__ = ["SGD"]
 
@@ -35,6 +36,8 @@ class SGD(Optimizer):
     >>> print(f"{x.item():.2f}")
     3.20
     """
+
+    kernel = "sgd_update"
 
     def __init__(
         self,
@@ -83,3 +86,19 @@ class SGD(Optimizer):
         else:
             v = g
         p -= np.multiply(v, group["lr"], out=room)
+
+    def _age(self, state: dict[str, Any]) -> int:
+        return int("momentum_buffer" in state)
+
+    def _update_batch(self, batch: list[Entry], group: dict[str, Any]) -> None:
+        first = bool(group["momentum"]) and "momentum_buffer" not in batch[0][2]
+        if first:
+            for p, _, state in batch:
+                state["momentum_buffer"] = np.empty_like(p)
+        kernels.sgd_update(
+            [p for p, _, _ in batch],
+            [g for _, g, _ in batch],
+            [state["momentum_buffer"] for _, _, state in batch] if group["momentum"] else None,
+            first=first,
+            **{key: value for key, value in group.items() if key != "params"},
+        )

@@ -3,7 +3,8 @@
 Read in this order: `convolution` (which algorithm a convolution takes), `plan` (the tables behind a
 direct convolution), `tile` (the innermost loops), `lines` and `weights` (the convolution and its
 weight gradient along long lines), `winograd` (3x3 filters with a quarter of the products; its
-matrices come from `toom`), `patches` (matrix products), `pool`, `normalise`, `recurrent`. What all
+matrices come from `toom`), `patches` (matrix products), `pool`, `normalise`, `recurrent`,
+`update`. What all
 share: `compile` (how a kernel is compiled and called), `cache` (compiled code on disk), `arrays`
 (arguments and results), `finish` (the epilogue as a pass of its own), `warm` (compiling ahead).
 """
@@ -20,9 +21,11 @@ from .pool import (
     sum_pool_input,
 )
 from .recurrent import rnn, rnn_backward
+from .update import adam_update, sgd_update
 from .warm import warmup
 
 __all__ = [
+    "adam_update",
     "average_pool",
     "average_pool_input",
     "batch_norm",
@@ -37,6 +40,7 @@ __all__ = [
     "rnn",
     "rnn_backward",
     "scatter",
+    "sgd_update",
     "sum_pool",
     "sum_pool_input",
     "warmup",

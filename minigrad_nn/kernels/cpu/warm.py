@@ -15,7 +15,7 @@ import numpy as np
 from .. import Warmed
 from ..epilogue import Epilogue
 from ..geometry import Geometry
-from . import normalise, pool, recurrent
+from . import normalise, pool, recurrent, update
 from .convolution import TABLE
 
 GEOMETRY = Geometry.of((3, 3), 2)
@@ -76,6 +76,21 @@ CALLS: dict[str, Callable[[dict[str, np.ndarray]], Any]] = {
     "rnn": lambda a: recurrent.rnn(*_sequence(a), "tanh", False, None, None),
     "rnn_backward": lambda a: recurrent.rnn_backward(
         a["x"][0], *_sequence(a), "tanh", False, None, None
+    ),
+    "sgd_update": lambda a: update.sgd_update(
+        [a["vector"]], [a["vector"]], None, 0.1, 0.0, 0.0, 0.0, False, False
+    ),
+    "adam_update": lambda a: update.adam_update(
+        [a["vector"]],
+        [a["vector"]],
+        [a["vector"]],
+        [a["vector"]],
+        1,
+        0.1,
+        (0.9, 0.99),
+        1e-8,
+        0.0,
+        False,
     ),
     "batch_norm_backward": lambda a: normalise.batch_norm_backward(
         a["x"], a["x"], a["vector"], a["vector"], a["vector"], False, None, None
