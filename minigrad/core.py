@@ -12,6 +12,7 @@ and hands the product, the *contribution*, to its input.
 from __future__ import annotations
 
 import inspect
+import sys
 import types
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import count
@@ -400,6 +401,16 @@ def check_fresh(order: Iterable[Node]) -> None:
 
 _handing_over = RLock()
 
+
+def _references(held: list[Any], i: int) -> int:
+    """How many references there are to one object of a list, in CPython; elsewhere 0."""
+    return _count(held[i])
+
+
+_count: Callable[[Any], int] = getattr(sys, "getrefcount", lambda held: 0)
+# What `_references` gives for an object to which only the list refers.
+_ALONE = _references([object()], 0) or -1
+
 Observer = Callable[[Sequence[Node], dict[Node, Any]], Iterable[Node]]
 
 
@@ -437,7 +448,9 @@ def walk(
     table: dict[Node, Any] = {}
     owned: set[Node] = set()
     results: dict[Node, Any] = {}
-    finished: list[tuple[Node, Any]] = []
+    finished: list[Node] = []
+    gradients: list[Any] = []
+    contributions: Sequence[Any] = ()
     # Where any gate of the graph can close, a zero stays a zero, however steep the slope; asked of
     # the whole graph, so that nothing depends on the order in which its parts were made.
     closed = any(node.op is not None and node.op.selects for node in order)
@@ -459,7 +472,8 @@ def walk(
             owned.discard(node)  # a hook may have kept what it saw
         if targets is None:
             if node.keeps_grad:
-                finished.append((node, g))
+                finished.append(node)
+                gradients.append(g)
             needs = node.needs
         else:
             if node in targets:
@@ -482,10 +496,13 @@ def walk(
                 node.release()
     # Handed over at the end, so that a walk which fails half-way has changed no gradient; and by
     # one thread at a time, since adding to a leaf's gradient is reading and then writing it.
+    # What nobody else refers to needs no copy.
+    g, contribution, contributions = None, None, ()
     with _handing_over:
-        for node, g in finished:
+        for i, node in enumerate(finished):
+            mine = node in owned or _references(gradients, i) == _ALONE
             if through is not None:
-                through.receive(node, g, record, node in owned)
+                through.receive(node, gradients[i], record, mine)
             else:
-                node.receive(g, record, node in owned)
+                node.receive(gradients[i], record, mine)
     return [] if wanted is None else [results.get(node) for node in wanted]

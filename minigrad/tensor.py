@@ -282,7 +282,8 @@ class Tensor(Operators, Variable):
         if isinstance(g, Tensor):
             g = _wrap(g._data.copy(), g._node if g._requires else None)
         else:
-            g = _wrap(g if owned and g.base is None else np.array(g))
+            unshared = owned and g.base is None and not isinstance(g, np.generic)
+            g = _wrap(g if unshared else np.array(g))
         self._grad = g if self._grad is None or not accumulate else self._grad + g
 
     def register_hook(self, hook: Callable[[Tensor], Any]) -> Callable[[], None]:

@@ -453,3 +453,69 @@ def test_conditions_need_one_element():
         bool(leaf(1.0, 2.0) > 1)
     with pytest.raises(ValueError, match=r"exactly one element, this tensor has shape \(2,\)"):
         leaf(1.0, 2.0).item()
+
+
+# --- who owns a gradient --------------------------------------------------------------------------
+
+
+def _made():
+    """An op whose rule gives an array that is remembered by its address alone."""
+    seen = []
+
+    def rule(g):
+        made = g * 2.0
+        seen.append(made.__array_interface__["data"][0])
+        return made
+
+    return mg.op("doubled", lambda x: x * 2.0, rule), seen
+
+
+def _address(tensor):
+    return tensor.grad.numpy().__array_interface__["data"][0]
+
+
+def _fill(tensor, value):
+    """Write into the very memory of a tensor, which no user can."""
+    array = tensor._data
+    array.flags.writeable = True
+    array[...] = value
+
+
+def test_a_gradient_that_nobody_else_holds_is_handed_over_uncopied():
+    doubled, seen = _made()
+    x = mg.tensor(np.ones(5), requires_grad=True)
+    doubled(x).backward(np.ones(5))
+    assert seen == [_address(x)]
+
+
+def test_a_gradient_that_somebody_holds_is_copied():
+    x, y = (mg.tensor(np.ones(5), requires_grad=True) for _ in range(2))
+    seed = np.ones(5)
+    (x + y).backward(seed)  # both rules hand on the very array
+    _fill(x.grad, 7.0)
+    seed[1] = 7.0
+    assert x.grad.tolist() == [7.0] * 5
+    assert y.grad.tolist() == [1.0] * 5
+    # A view keeps what it looks at.
+    x, y = mg.tensor(np.ones(6), requires_grad=True), mg.tensor(np.ones(6), requires_grad=True)
+    doubled, _ = _made()
+    both = doubled(mg.stack([x, y]))
+    both.backward(np.ones((2, 6)))
+    _fill(x.grad, 0.0)
+    assert y.grad.tolist() == [2.0] * 6
+    # So does a hook.
+    kept = []
+    x, (doubled, _) = mg.tensor(np.ones(3), requires_grad=True), _made()
+    x.register_hook(lambda g: kept.append(g.data))
+    doubled(x).backward(np.ones(3))
+    _fill(x.grad, 0.0)
+    assert kept[0].tolist() == [2.0] * 3
+
+
+def test_saved_values_are_never_handed_over():
+    saved = mg.op("saved", lambda x: x * 1.0, lambda g, y: y)
+    x = mg.tensor(np.ones(3), requires_grad=True)
+    y = saved(x)
+    y.backward(np.ones(3), retain_graph=True)
+    _fill(x.grad, 5.0)
+    assert y.tolist() == [1.0] * 3
