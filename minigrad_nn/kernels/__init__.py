@@ -36,9 +36,11 @@ from .geometry import Geometry, output_size
 from .normalisation import (
     BatchNorm,
     BatchNormBackward,
+    BatchNormEpilogueBackward,
     Moments,
     batch_norm,
     batch_norm_backward,
+    batch_norm_epilogue_backward,
     batch_norm_given,
     moments,
 )
@@ -61,6 +63,7 @@ __all__ = [
     "BatchNorm",
     "BatchNormBackward",
     "Device",
+    "BatchNormEpilogueBackward",
     "Epilogue",
     "Geometry",
     "MaxPool",
@@ -74,6 +77,7 @@ __all__ = [
     "batch_norm",
     "batch_norm_backward",
     "batch_norm_given",
+    "batch_norm_epilogue_backward",
     "conv",
     "conv_input",
     "conv_weight",

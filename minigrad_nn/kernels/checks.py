@@ -137,8 +137,14 @@ def same_shape(kernel: str, name: str, a: Any, b: Any, other: str = "indices") -
         )
 
 
-def result(kernel: str, shape: Iterable[int], out: Any, epilogue: Epilogue | None) -> None:
-    """Check `out` and the epilogue's arrays against the result's shape."""
+def result(
+    kernel: str,
+    shape: Iterable[int],
+    out: Any,
+    epilogue: Epilogue | None,
+    activations: tuple[str | None, ...] = (None, "relu"),
+) -> None:
+    """Check `out` and the epilogue's arrays against the result's shape, and its activation."""
     shape = tuple(shape)
     if out is not None:
         if tuple(out.shape) != shape:
@@ -155,6 +161,11 @@ def residual_only(kernel: str, epilogue: Epilogue | None) -> None:
     if epilogue is not None and (epilogue.bias is not None or epilogue.activation is not None):
         raise ValueError(f"{kernel}: the epilogue may hold a residual only, got {epilogue}")
 
+        if epilogue.activation not in activations:
+            raise ValueError(
+                f"{kernel}: epilogue.activation must be one of {activations} here, got "
+                f"{epilogue.activation!r}"
+            )
 
 def _spatial(kernel: str, name: str, array: Any, spatial: Shape, field: str) -> None:
     if tuple(array.shape[2:]) != spatial or len(array.shape) < 3:

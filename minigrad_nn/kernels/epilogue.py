@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
-ACTIVATIONS = (None, "relu")
+ENDS = {
+    None: (math.nan, math.nan),
+    "relu": (0.0, math.nan),
+    "relu6": (0.0, 6.0),
+}
+"""Floor and ceiling of each activation; NaN for none, as no number is below or above it."""
+
+ACTIVATIONS = tuple(ENDS)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -19,7 +27,8 @@ class Epilogue:
     Attributes:
         bias: `(C,)`, added to each channel (axis 1 of the result), or None.
         residual: an array of the result's shape that is added, or None.
-        activation: `"relu"` (NaN stays NaN, −0.0 becomes 0.0) or None.
+        activation: `"relu"` (NaN stays NaN, −0.0 becomes 0.0), `"relu6"` (the same, and at most 6;
+            batch norm alone has it) or None.
 
     Raises:
         ValueError: the activation is not known.

@@ -5,16 +5,18 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from . import checks
-from .epilogue import Epilogue
+from .epilogue import ACTIVATIONS, Epilogue
 from .registry import find
 from .workspace import Workspace
 
 __all__ = [
     "BatchNorm",
     "BatchNormBackward",
+    "BatchNormEpilogueBackward",
     "Moments",
     "batch_norm",
     "batch_norm_backward",
+    "batch_norm_epilogue_backward",
     "batch_norm_given",
     "moments",
 ]
@@ -44,6 +46,15 @@ class BatchNormBackward(NamedTuple):
     gx: Array
     ggamma: Array
     gbeta: Array
+
+
+class BatchNormEpilogueBackward(NamedTuple):
+    """What `batch_norm_epilogue_backward` returns: as above, and `(N, C, *spatial)` or None."""
+
+    gx: Array
+    ggamma: Array
+    gbeta: Array
+    gresidual: Array
 
 
 def moments(x: Array, *, workspace: Workspace | None = None) -> Moments:
@@ -86,9 +97,9 @@ def batch_norm(
         gamma: `(C,)`, or None for ones.
         beta: `(C,)`, or None for zeros.
         eps: is added to the variance.
-        out: the shape of x.
+        out: the shape of x; it may be x or the residual.
         workspace: scratch memory.
-        epilogue: is applied to the result.
+        epilogue: is applied to the result; its activation may be `"relu6"`.
 
     Returns:
         The output, the mean and `1 / sqrt(variance + eps)`. Take the variance for running
@@ -100,7 +111,7 @@ def batch_norm(
     compute = find("batch_norm", x=x, gamma=gamma, beta=beta, out=out, **checks.parts(epilogue))
     checks.channels("batch_norm", "x", x, gamma=gamma, beta=beta)
     checks.not_empty("batch_norm", x)
-    checks.result("batch_norm", x.shape, out, epilogue)
+    checks.result("batch_norm", x.shape, out, epilogue, ACTIVATIONS)
     return BatchNorm(*compute(x, gamma, beta, eps, out, workspace, epilogue))
 
 
@@ -123,9 +134,9 @@ def batch_norm_given(
         beta: `(C,)`, or None for zeros.
         mean: `(C,)`.
         inverse_std: `(C,)`, such as `1 / sqrt(running_variance + eps)`.
-        out: the shape of x.
+        out: the shape of x; it may be x or the residual.
         workspace: scratch memory.
-        epilogue: is applied to the result.
+        epilogue: is applied to the result; its activation may be `"relu6"`.
     """
     compute = find(
         "batch_norm_given",
@@ -140,7 +151,7 @@ def batch_norm_given(
     checks.channels(
         "batch_norm_given", "x", x, gamma=gamma, beta=beta, mean=mean, inverse_std=inverse_std
     )
-    checks.result("batch_norm_given", x.shape, out, epilogue)
+    checks.result("batch_norm_given", x.shape, out, epilogue, ACTIVATIONS)
     return compute(x, gamma, beta, mean, inverse_std, out, workspace, epilogue)
 
 
@@ -181,3 +192,56 @@ def batch_norm_backward(
     checks.same_shape("batch_norm_backward", "g", g, x, "x")
     checks.result("batch_norm_backward", x.shape, out, None)
     return BatchNormBackward(*compute(g, x, gamma, mean, inverse_std, given, out, workspace))
+
+
+def batch_norm_epilogue_backward(
+    g: Array,
+    x: Array,
+    gamma: Array | None,
+    beta: Array | None,
+    mean: Array,
+    inverse_std: Array,
+    activation: str | None,
+    y: Array | None = None,
+    *,
+    given: bool = False,
+    out: Array | None = None,
+    workspace: Workspace | None = None,
+) -> BatchNormEpilogueBackward:
+    """The gradients of `batch_norm` or `batch_norm_given` with an epilogue, in one call.
+
+    They are those of `batch_norm_backward` with, in place of g, what the activation lets through:
+    0 where its result is at 0 or, of `"relu6"`, at 6; a NaN lets g through. That is also the
+    gradient of the residual.
+
+    Args:
+        g: the shape of x, the gradient of the output.
+        x: `(N, C, *spatial)`, also `(N, C)`: the input of the forward kernel.
+        gamma, beta: `(C,)`, or None for ones and zeros.
+        mean, inverse_std: `(C,)`, as the forward kernel returned or was given.
+        activation: that of the epilogue.
+        y: the output, if a residual was added; without one it is computed again from x, which is
+            faster than reading it.
+        given: whether the statistics were given rather than taken from x.
+        out: the shape of x, for gx.
+        workspace: scratch memory.
+
+    Returns:
+        gx, ggamma, gbeta, and gresidual, which is None without y.
+
+    Raises:
+        ValueError: there is no such activation.
+    """
+    name = "batch_norm_epilogue_backward"
+    Epilogue(activation=activation)  # which refuses what it does not know
+    compute = find(
+        name, g=g, x=x, gamma=gamma, beta=beta, mean=mean, inverse_std=inverse_std, y=y, out=out
+    )
+    checks.channels(name, "x", x, gamma=gamma, beta=beta, mean=mean, inverse_std=inverse_std)
+    checks.same_shape(name, "g", g, x, "x")
+    if y is not None:
+        checks.same_shape(name, "y", y, x, "x")
+    checks.result(name, x.shape, out, None)
+    return BatchNormEpilogueBackward(
+        *compute(g, x, gamma, beta, mean, inverse_std, activation, y, given, out, workspace)
+    )

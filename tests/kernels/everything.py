@@ -79,13 +79,19 @@ def pools(dtype):
         indices = kernels.max_pool(x, geometry).indices
         bias = numbers(rng, 3, dtype)
         up, down = (g.shape, dtype), (x.shape, dtype)
-        both = [up, (g.shape, np.int64)]
+        both = [up, (g.shape, np.int32)]
         for name, arrays, outs, run in (
             (
                 "max_pool",
                 [x],
                 both,
                 lambda a, o, w, e, k: kernels.max_pool(a[0], e, out=(*o,), **k),
+            ),
+            (
+                "max_pool_input",
+                [g, indices],
+                [down],
+                lambda a, o, w, e, k: [kernels.max_pool_input(*a, e, out=o[0], **k)],
             ),
             (
                 "gather",
@@ -138,7 +144,7 @@ def batch_norms(dtype):
 
         def forward(arrays, outs, workspace):
             x, gamma, beta, residual = arrays
-            epilogue = Epilogue(residual=residual, activation="relu")
+            epilogue = Epilogue(residual=residual, activation="relu6")
             return kernels.batch_norm(
                 x, gamma, beta, out=outs[0], workspace=workspace, epilogue=epilogue
             )
@@ -149,6 +155,16 @@ def batch_norms(dtype):
         def backward(arrays, outs, workspace):
             return kernels.batch_norm_backward(*arrays, out=outs[0], workspace=workspace)
 
+        def masked(arrays, outs, workspace):
+            found = kernels.batch_norm_epilogue_backward(
+                *arrays[:6], "relu6", *arrays[6:], out=outs[0], workspace=workspace
+            )
+            return [one for one in found if one is not None]
+
+        statistics = [mean, inverse_std]
+        for number, rest in enumerate(([], [residual])):
+            arrays = [g, x, gamma, beta, *statistics, *rest]
+            yield Call(f"batch_norm_epilogue_backward-{label}-{number}", arrays, same, masked)
         yield Call(f"batch_norm-{label}", [x, gamma, beta, residual], same, forward)
         yield Call(f"batch_norm_given-{label}", [x, gamma, beta, mean, inverse_std], same, fixed)
         yield Call(f"batch_norm_backward-{label}", [g, x, gamma, mean, inverse_std], same, backward)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minigrad_nn import kernels
-from minigrad_nn.kernels import Epilogue
+from minigrad_nn.kernels import Epilogue, Geometry
 from tests.kernels import reference
 from tests.kernels.draws import DTYPES
 
@@ -80,6 +80,84 @@ def test_backward_against_central_differences(fixed, shape):
         numeric = (ends[0] - ends[1]) / (2 * step)
         scale = np.abs(gradient * direction).sum() + 1
         assert abs(np.sum(gradient * direction) - numeric) < 1e-7 * scale
+
+
+OPEN = {
+    None: lambda y: np.ones_like(y, bool),
+    "relu": lambda y: ~(y <= 0),
+    "relu6": lambda y: ~((y <= 0) | (y >= 6)),
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("activation", OPEN)
+@given(shape=SHAPES, seed=st.integers(0, 1000), fixed=st.booleans(), added=st.booleans())
+def test_epilogue_backward_is_backward_of_what_is_let_through(
+    dtype, activation, shape, seed, fixed, added
+):
+    x, gamma, beta = numbers(shape, dtype, seed)
+    gamma *= 4  # so that both ends are reached
+    rng = np.random.default_rng(seed)
+    g, residual = (rng.standard_normal(shape).astype(dtype) for _ in range(2))
+    g.flat[0] = np.nan  # where a gate is closed, even that does not pass
+    residual = residual if added else None
+    epilogue = Epilogue(residual=residual, activation=activation)
+    plain, mean, inverse_std = kernels.batch_norm(x, gamma, beta)
+    y = kernels.batch_norm(x, gamma, beta, epilogue=epilogue).output
+    low, high = {None: (-np.inf, np.inf), "relu": (0, np.inf), "relu6": (0, 6)}[activation]
+    assert np.array_equal(y, np.clip(plain + residual if added else plain, low, high))
+    given_statistics = kernels.batch_norm_given(
+        x, gamma, beta, mean, inverse_std, epilogue=epilogue
+    )
+    assert np.array_equal(given_statistics, y)
+    passed = np.where(OPEN[activation](y), g, 0).astype(dtype)
+    wanted = kernels.batch_norm_backward(passed, x, gamma, mean, inverse_std, given=fixed)
+    found = kernels.batch_norm_epilogue_backward(
+        g, x, gamma, beta, mean, inverse_std, activation, y if added else None, given=fixed
+    )
+    for one, other in zip(found[:3], wanted, strict=True):
+        assert np.array_equal(one, other, equal_nan=True)
+    if added:
+        assert np.array_equal(found.gresidual, passed, equal_nan=True)
+    else:
+        assert found.gresidual is None
+
+
+def test_nan_passes_an_activation_and_an_infinity_is_above_its_ceiling():
+    x = np.array([[[0.0, np.nan, np.inf, -np.inf]]], np.float32)
+    one, zero, g = np.ones(1, np.float32), np.zeros(1, np.float32), np.full_like(x, 3)
+    for activation, wanted, passed in (
+        (None, [0, np.nan, np.inf, -np.inf], [3, 3, 3, 3]),
+        ("relu", [0, np.nan, np.inf, 0], [0, 3, 3, 0]),
+        ("relu6", [0, np.nan, 6, 0], [0, 3, 0, 0]),
+    ):
+        epilogue = Epilogue(activation=activation)
+        y = kernels.batch_norm_given(x, one, zero, zero, one, epilogue=epilogue)
+        assert np.array_equal(y.ravel(), np.array(wanted, np.float32), equal_nan=True)
+        for output in (None, y):
+            found = kernels.batch_norm_epilogue_backward(
+                g, x, one, zero, zero, one, activation, output, given=True
+            )
+            assert found.gx.ravel().tolist() == passed
+
+
+def test_no_other_kernel_has_relu6():
+    x = np.ones((1, 1, 2, 2), np.float32)
+    with pytest.raises(ValueError, match="conv: epilogue.activation must be one of .* 'relu6'"):
+        kernels.conv(x, x, Geometry.of((2, 2), 2), epilogue=Epilogue(activation="relu6"))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_result_may_take_the_place_of_x_or_of_the_residual(dtype):
+    x, gamma, beta = numbers((3, 4, 5, 6), dtype)
+    residual = x[::-1].copy()
+    epilogue = Epilogue(residual=residual, activation="relu")
+    wanted, mean, inverse_std = kernels.batch_norm(x, gamma, beta, epilogue=epilogue)
+    for out in (x.copy(), residual):
+        source = x if out is residual else out
+        given = (source, gamma, beta, mean, inverse_std)
+        assert kernels.batch_norm_given(*given, out=out, epilogue=epilogue) is out
+        assert np.array_equal(out, wanted)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -10,7 +10,13 @@ share: `compile` (how a kernel is compiled and called), `cache` (compiled code o
 """
 
 from .convolution import conv, conv_input, conv_weight
-from .normalise import batch_norm, batch_norm_backward, batch_norm_given, moments
+from .normalise import (
+    batch_norm,
+    batch_norm_backward,
+    batch_norm_epilogue_backward,
+    batch_norm_given,
+    moments,
+)
 from .pool import (
     average_pool,
     average_pool_input,
@@ -31,6 +37,7 @@ __all__ = [
     "batch_norm",
     "batch_norm_backward",
     "batch_norm_given",
+    "batch_norm_epilogue_backward",
     "conv",
     "conv_input",
     "conv_weight",

@@ -1,10 +1,15 @@
 """Batch normalisation on the CPU, as few passes over memory as there can be.
 
-Forward reads x twice: once for the statistics, once to normalise. A plane `(H, W)` of one channel
-of one image is a block of work. Its sum and its squared deviations from its own mean are taken
-while it lies in the cache, in float64, and planes are put together by the formula of Chan, Golub
-and LeVeque (1979), image after image: no digits are lost where the mean is large against the
-deviations, and the order does not depend on the threads. Backward reads g and x twice.
+A few channels of all images are a block of work, small enough to lie in the cache. So x comes from
+memory once: the statistics are taken, and x is normalised, with what the epilogue adds, while it
+is at hand; backward reads g and x once in the same way. A plane `(H, W)` of one channel of one
+image is summed on its own, in float64, its squared deviations around its own mean, and planes are
+put together by the formula of Chan, Golub and LeVeque (1979), image after image: no digits are lost
+where the mean is large against the deviations, and neither threads nor blocks change the order.
+
+An activation is a floor and a ceiling, of which NaN stands for none: no number is below or above
+it. Where it had closed is asked of the output, or without a residual of x again, which is cheaper
+than reading the output.
 """
 
 from __future__ import annotations
@@ -14,51 +19,46 @@ from typing import Any
 import numpy as np
 from numba import prange
 
-from ..epilogue import Epilogue
+from ..epilogue import ENDS, NOTHING, Epilogue
 from ..workspace import Workspace
-from .arrays import Result, epilogue_arrays, flat, scratch
-from .compile import kernel, summing_helper
+from .arrays import Result, flat, scratch
+from .compile import helper, kernel, summing_helper
 
-Planes = tuple[int, int, int]
+# Numbers of one image that a block of channels has where it can: fewer would be read in bits and
+# pieces. Numbers of all images that it has at most, unless one channel has more. Blocks that there
+# are at least, where there are channels.
+PIECE, BLOCK, TASKS = 1 << 11, 1 << 16, 8
 
 
 @summing_helper
-def plane_sum(row):
-    """Σ row, in float64."""
+def plane_sum(x, plane):
+    """Σ x over one plane, in float64."""
     total = 0.0
-    for i in range(len(row)):
-        total += np.float64(row[i])
+    for i in range(x.shape[1]):
+        total += np.float64(x[plane, i])
     return total
 
 
 @summing_helper
-def plane_deviation(row, mean):
-    """Σ (row − mean)², in float64."""
+def plane_deviation(x, plane, mean):
+    """Σ (x − mean)² over one plane, in float64."""
     total = 0.0
-    for i in range(len(row)):
-        difference = np.float64(row[i]) - mean
+    for i in range(x.shape[1]):
+        difference = np.float64(x[plane, i]) - mean
         total += difference * difference
     return total
 
 
-@summing_helper
-def plane_product(g, x, mean):
-    """Σ g·(x − mean), in float64."""
-    total = 0.0
-    for i in range(len(g)):
-        total += np.float64(g[i]) * (np.float64(x[i]) - mean)
-    return total
-
-
-@kernel
-def moments_kernel(x, images, channels, length, sums, deviations, mean, variance):
-    """Mean and biased variance of each channel; `sums` and `deviations` are `(N·C,)` scratch."""
-    for plane in prange(images * channels):
-        row = x[plane * length : (plane + 1) * length]
-        total = plane_sum(row)
-        sums[plane] = total
-        deviations[plane] = plane_deviation(row, total / length)
-    for c in prange(channels):
+@helper
+def channel_statistics(x, images, channels, first, last, sums, deviations, mean, variance):
+    """Mean and biased variance of the channels of a block."""
+    length = x.shape[1]
+    for n in range(images):
+        for plane in range(n * channels + first, n * channels + last):
+            total = plane_sum(x, plane)
+            sums[plane] = total
+            deviations[plane] = plane_deviation(x, plane, total / length)
+    for c in range(first, last):
         total = 0.0
         for n in range(images):
             total += sums[n * channels + c]
@@ -71,93 +71,207 @@ def moments_kernel(x, images, channels, length, sums, deviations, mean, variance
         variance[c] = squares / (images * length)
 
 
+@helper
+def normalise_plane(x, y, plane, middle, scale, shift, residual, floor, ceiling):
+    """One plane of the result, with the residual (empty for none) and the activation."""
+    if residual.size > 0:
+        for i in range(x.shape[1]):
+            value = (x[plane, i] - middle) * scale + shift + residual[plane, i]
+            value = floor if value <= floor else value
+            y[plane, i] = ceiling if value >= ceiling else value
+    else:
+        for i in range(x.shape[1]):
+            value = (x[plane, i] - middle) * scale + shift
+            value = floor if value <= floor else value
+            y[plane, i] = ceiling if value >= ceiling else value
+
+
 @kernel
-def normalise_kernel(x, y, channels, length, mean, inverse_std, gamma, beta, residual, relu):
-    """`y = gamma·(x − mean)·inverse_std + beta`, with the epilogue."""
-    for plane in prange(len(x) // length):
-        c = plane % channels
-        middle = mean[c]
-        scale = inverse_std[c] * gamma[c]
-        shift = beta[c]
-        source = x[plane * length : (plane + 1) * length]
-        target = y[plane * length : (plane + 1) * length]
-        for i in range(length):
-            target[i] = (source[i] - middle) * scale + shift
-        if residual.size > 0:
-            addend = residual[plane * length : (plane + 1) * length]
-            for i in range(length):
-                target[i] += addend[i]
-        if relu:
-            for i in range(length):
-                # Not max(): NaN is neither above nor below 0, and stays.
-                target[i] = 0 if target[i] <= 0 else target[i]
+def normalise_kernel(
+    x, y, images, channels, block, given, eps, mean, variance, inverse_std, gamma, beta, residual,
+    floor, ceiling, sums, deviations,
+):  # fmt: skip
+    """Statistics, unless they are given, and the result, unless y is empty.
+
+    `sums` and `deviations` are `(N·C,)` scratch.
+    """
+    for task in prange((channels + block - 1) // block):
+        first = task * block
+        last = min(first + block, channels)
+        if not given:
+            channel_statistics(x, images, channels, first, last, sums, deviations, mean, variance)
+            for c in range(first, last):
+                inverse_std[c] = 1 / np.sqrt(variance[c] + eps)
+        if y.size > 0:
+            for n in range(images):
+                for c in range(first, last):
+                    normalise_plane(
+                        x, y, n * channels + c, mean[c], inverse_std[c] * gamma[c], beta[c],
+                        residual, floor, ceiling,
+                    )  # fmt: skip
+
+
+@helper
+def let_through(g, value, floor, ceiling):
+    """A gradient behind an activation: 0 where its value is at one of its ends."""
+    return type(g)(0) if (value <= floor) | (value >= ceiling) else g
+
+
+@helper
+def let_through_again(g, x, middle, scale, shift, floor, ceiling):
+    """`let_through`, where the value is computed again from x, bit for bit as it was."""
+    return let_through(g, (x - middle) * scale + shift, floor, ceiling)
+
+
+@summing_helper
+def plane_products(g, x, y, plane, middle, scale, shift, floor, ceiling):
+    """Σ g and Σ g·(x − mean) over one plane, in float64, of what is let through of g."""
+    mean = np.float64(middle)
+    total = 0.0
+    product = 0.0
+    if y.size > 0:
+        for i in range(x.shape[1]):
+            passed = np.float64(let_through(g[plane, i], y[plane, i], floor, ceiling))
+            total += passed
+            product += passed * (np.float64(x[plane, i]) - mean)
+    else:
+        for i in range(x.shape[1]):
+            here = x[plane, i]
+            passed = np.float64(
+                let_through_again(g[plane, i], here, middle, scale, shift, floor, ceiling)
+            )
+            total += passed
+            product += passed * (np.float64(here) - mean)
+    return total, product
+
+
+@helper
+def backward_plane(
+    g, x, y, gx, gresidual, plane, middle, scale, shift, floor, ceiling, given, constant, slope
+):  # fmt: skip
+    """One plane of the gradient by x, and of that by the residual where the output y is given."""
+    zero = gx.dtype.type(0)
+    if y.size > 0:
+        for i in range(x.shape[1]):
+            passed = let_through(g[plane, i], y[plane, i], floor, ceiling)
+            taken = zero if given else (x[plane, i] - middle) * slope
+            gresidual[plane, i] = passed
+            gx[plane, i] = (passed - constant - taken) * scale
+    else:
+        for i in range(x.shape[1]):
+            here = x[plane, i]
+            passed = let_through_again(g[plane, i], here, middle, scale, shift, floor, ceiling)
+            taken = zero if given else (here - middle) * slope
+            gx[plane, i] = (passed - constant - taken) * scale
 
 
 @kernel
 def backward_kernel(
-    g, x, gx, images, channels, length, mean, inverse_std, gamma, given, g_sums, gx_sums,
-    ggamma, gbeta,
+    g, x, y, gx, gresidual, images, channels, block, mean, inverse_std, gamma, beta, given, floor,
+    ceiling, g_sums, gx_sums, ggamma, gbeta,
 ):  # fmt: skip
-    """The three gradients; `g_sums` and `gx_sums` are `(N·C,)` scratch."""
-    for plane in prange(images * channels):
-        row = g[plane * length : (plane + 1) * length]
-        source = x[plane * length : (plane + 1) * length]
-        g_sums[plane] = plane_sum(row)
-        gx_sums[plane] = plane_product(row, source, np.float64(mean[plane % channels]))
-    for c in prange(channels):
-        first = 0.0
-        second = 0.0
+    """The gradients; `g_sums` and `gx_sums` are `(N·C,)` scratch, y and gresidual may be empty."""
+    count = images * x.shape[1]
+    for task in prange((channels + block - 1) // block):
+        first = task * block
+        last = min(first + block, channels)
         for n in range(images):
-            first += g_sums[n * channels + c]
-            second += gx_sums[n * channels + c]
-        gbeta[c] = first
-        ggamma[c] = second * inverse_std[c]
-        # What the second pass takes off each element, for the whole channel.
-        g_sums[c] = first / (images * length)
-        gx_sums[c] = second * inverse_std[c] * inverse_std[c] / (images * length)
-    for plane in prange(images * channels):
-        c = plane % channels
-        row = g[plane * length : (plane + 1) * length]
-        source = x[plane * length : (plane + 1) * length]
-        target = gx[plane * length : (plane + 1) * length]
-        scale = gamma[c] * inverse_std[c]
-        if given:
-            for i in range(length):
-                target[i] = row[i] * scale
-        else:
-            middle = mean[c]
-            constant = gx.dtype.type(g_sums[c])
-            slope = gx.dtype.type(gx_sums[c])
-            for i in range(length):
-                target[i] = (row[i] - constant - (source[i] - middle) * slope) * scale
+            for c in range(first, last):
+                plane = n * channels + c
+                g_sums[plane], gx_sums[plane] = plane_products(
+                    g, x, y, plane, mean[c], inverse_std[c] * gamma[c], beta[c], floor, ceiling
+                )
+        for c in range(first, last):
+            total = 0.0
+            product = 0.0
+            for n in range(images):
+                total += g_sums[n * channels + c]
+                product += gx_sums[n * channels + c]
+            gbeta[c] = total
+            ggamma[c] = product * inverse_std[c]
+            # What the second pass takes off each element, for the whole channel.
+            g_sums[c] = 0.0 if given else total / count
+            gx_sums[c] = product * inverse_std[c] * inverse_std[c] / count
+        for n in range(images):
+            for c in range(first, last):
+                backward_plane(
+                    g, x, y, gx, gresidual, n * channels + c, mean[c], inverse_std[c] * gamma[c],
+                    beta[c], floor, ceiling, given, gx.dtype.type(g_sums[c]),
+                    gx.dtype.type(gx_sums[c]),
+                )  # fmt: skip
 
 
-def _planes(x: np.ndarray) -> Planes:
-    images, channels = x.shape[:2]
+def _planes(x: np.ndarray) -> np.ndarray:
+    """`(N·C, length)`, as kernels want it."""
     length = 1
     for n in x.shape[2:]:
         length *= n
-    return images, channels, length
+    return flat(x).reshape(x.shape[0] * x.shape[1], length)
+
+
+def _blocks(x: np.ndarray) -> tuple[int, int, int]:
+    """Images, channels, and how many channels are worked on together, which changes no result."""
+    images, channels = x.shape[:2]
+    of_one = max(1, x.size // max(1, channels))
+    piece = PIECE * images // of_one
+    return images, channels, max(1, min(piece, BLOCK // of_one, -(-channels // TASKS)))
 
 
 def _vector(vector: Any, channels: int, default: float, dtype: Any) -> np.ndarray:
     return np.full(channels, default, dtype) if vector is None else flat(vector)
 
 
+def _ends(activation: str | None, dtype: Any) -> tuple[Any, Any]:
+    floor, ceiling = ENDS[activation]
+    return dtype.type(floor), dtype.type(ceiling)
+
+
+def _run(
+    x: np.ndarray,
+    y: np.ndarray,
+    given: bool,
+    eps: float,
+    mean: np.ndarray,
+    variance: np.ndarray,
+    inverse_std: np.ndarray,
+    gamma: Any,
+    beta: Any,
+    workspace: Workspace | None,
+    epilogue: Epilogue,
+) -> None:
+    images, channels, block = _blocks(x)
+    shift = _vector(beta, channels, 0, x.dtype)
+    if epilogue.bias is not None:
+        shift = shift + epilogue.bias
+    room = scratch(workspace)
+    count = 0 if given else images * channels
+    normalise_kernel(
+        _planes(x),
+        y,
+        images,
+        channels,
+        block,
+        given,
+        eps,
+        mean,
+        variance,
+        inverse_std,
+        _vector(gamma, channels, 1, x.dtype),
+        shift,
+        y[:0] if epilogue.residual is None else _planes(epilogue.residual),
+        *_ends(epilogue.activation, x.dtype),
+        room.take((count,), np.float64),
+        room.take((count,), np.float64),
+    )
+
+
 def moments(x: np.ndarray, workspace: Workspace | None) -> tuple[np.ndarray, np.ndarray]:
     """See `minigrad_nn.kernels.moments`."""
-    mean, variance = _moments(flat(x), *_planes(x), scratch(workspace))
-    return mean.astype(x.dtype), variance.astype(x.dtype)
-
-
-def _moments(
-    x: np.ndarray, images: int, channels: int, length: int, room: Workspace
-) -> tuple[np.ndarray, np.ndarray]:
-    mean, variance = np.empty(channels, np.float64), np.empty(channels, np.float64)
-    sums = room.take((images * channels,), np.float64)
-    deviations = room.take((images * channels,), np.float64)
-    moments_kernel(x, images, channels, length, sums, deviations, mean, variance)
-    return mean, variance
+    mean, inverse_std = np.empty((2, x.shape[1]), x.dtype)
+    variance = np.empty(x.shape[1], np.float64)
+    nothing = np.empty((0, 0), x.dtype)
+    _run(x, nothing, False, 0.0, mean, variance, inverse_std, None, None, workspace, NOTHING)
+    return mean, variance.astype(x.dtype)
 
 
 def batch_norm(
@@ -170,13 +284,13 @@ def batch_norm(
     epilogue: Epilogue | None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """See `minigrad_nn.kernels.batch_norm`."""
-    source = flat(x)
-    mean, variance = _moments(source, *_planes(x), scratch(workspace))
-    middle = mean.astype(x.dtype)
-    with np.errstate(all="ignore"):
-        inverse_std = (1 / np.sqrt(variance + eps)).astype(x.dtype)
-    y = batch_norm_given(x, gamma, beta, middle, inverse_std, out, workspace, epilogue)
-    return y, middle, inverse_std
+    epilogue = epilogue or NOTHING
+    mean, inverse_std = np.empty(x.shape[1], x.dtype), np.empty(x.shape[1], x.dtype)
+    variance = np.empty(x.shape[1], np.float64)
+    result = Result(x.shape, x.dtype, out, *_others(out, x, epilogue), gamma, beta)
+    y = _planes(result.buffer)
+    _run(x, y, False, eps, mean, variance, inverse_std, gamma, beta, workspace, epilogue)
+    return result.deliver(), mean, inverse_std
 
 
 def batch_norm_given(
@@ -190,26 +304,20 @@ def batch_norm_given(
     epilogue: Epilogue | None,
 ) -> np.ndarray:
     """See `minigrad_nn.kernels.batch_norm_given`."""
-    _, channels, length = _planes(x)
-    bias, residual, relu = epilogue_arrays(epilogue, x.dtype)
-    shift = _vector(beta, channels, 0, x.dtype)
-    if bias.size:
-        shift = shift + bias
-    result = Result(x.shape, x.dtype, out, x, gamma, beta, mean, inverse_std, residual)
+    epilogue = epilogue or NOTHING
+    result = Result(
+        x.shape, x.dtype, out, *_others(out, x, epilogue), gamma, beta, mean, inverse_std
+    )
+    y = _planes(result.buffer)
     if x.size:
-        normalise_kernel(
-            flat(x),
-            result.buffer.reshape(-1),
-            channels,
-            length,
-            flat(mean),
-            flat(inverse_std),
-            _vector(gamma, channels, 1, x.dtype),
-            shift,
-            residual,
-            relu,
-        )
+        none = np.empty(0, np.float64)
+        _run(x, y, True, 0.0, flat(mean), none, flat(inverse_std), gamma, beta, workspace, epilogue)
     return result.deliver()
+
+
+def _others(out: Any, x: np.ndarray, epilogue: Epilogue) -> list[Any]:
+    """The large arrays that are read, but for out itself: it may be written in place."""
+    return [a for a in (x, epilogue.residual, epilogue.bias) if a is not out]
 
 
 def batch_norm_backward(
@@ -223,25 +331,51 @@ def batch_norm_backward(
     workspace: Workspace | None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """See `minigrad_nn.kernels.batch_norm_backward`."""
-    images, channels, length = _planes(x)
-    result = Result(x.shape, x.dtype, out, g, x, gamma, mean, inverse_std)
+    found = batch_norm_epilogue_backward(
+        g, x, gamma, None, mean, inverse_std, None, None, given, out, workspace
+    )
+    return found[:3]
+
+
+def batch_norm_epilogue_backward(
+    g: np.ndarray,
+    x: np.ndarray,
+    gamma: Any,
+    beta: Any,
+    mean: np.ndarray,
+    inverse_std: np.ndarray,
+    activation: str | None,
+    y: Any,
+    given: bool,
+    out: Any,
+    workspace: Workspace | None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, Any]:
+    """See `minigrad_nn.kernels.batch_norm_epilogue_backward`."""
+    images, channels, block = _blocks(x)
+    result = Result(x.shape, x.dtype, out, g, x, gamma, beta, y, mean, inverse_std)
+    gresidual = None if y is None else np.empty(x.shape, x.dtype)
     ggamma, gbeta = np.zeros(channels, x.dtype), np.zeros(channels, x.dtype)
     if x.size:
+        gx = _planes(result.buffer)
         room = scratch(workspace)
         backward_kernel(
-            flat(g),
-            flat(x),
-            result.buffer.reshape(-1),
+            _planes(g),
+            _planes(x),
+            gx[:0] if y is None else _planes(y),
+            gx,
+            gx[:0] if gresidual is None else _planes(gresidual),
             images,
             channels,
-            length,
+            block,
             flat(mean),
             flat(inverse_std),
             _vector(gamma, channels, 1, x.dtype),
+            _vector(beta, channels, 0, x.dtype),
             bool(given),
+            *_ends(activation, x.dtype),
             room.take((images * channels,), np.float64),
             room.take((images * channels,), np.float64),
             ggamma,
             gbeta,
         )
-    return result.deliver(), ggamma, gbeta
+    return result.deliver(), ggamma, gbeta, gresidual

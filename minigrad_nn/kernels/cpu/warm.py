@@ -98,6 +98,9 @@ CALLS: dict[str, Callable[[dict[str, np.ndarray]], Any]] = {
 }
 
 
+    "batch_norm_epilogue_backward": lambda a: normalise.batch_norm_epilogue_backward(
+        *(a["x"], a["x"], *[a["vector"]] * 4, "relu", None, False, None, None)
+    ),
 def warmup(
     kernels: Iterable[str] | None,
     dtypes: Iterable[Any],
