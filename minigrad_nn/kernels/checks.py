@@ -154,6 +154,11 @@ def result(
             raise ValueError(f"{kernel}: out is read-only")
     if epilogue is not None:
         epilogue.check(shape)
+        if epilogue.activation not in activations:
+            raise ValueError(
+                f"{kernel}: epilogue.activation must be one of {activations} here, got "
+                f"{epilogue.activation!r}"
+            )
 
 
 def residual_only(kernel: str, epilogue: Epilogue | None) -> None:
@@ -161,11 +166,6 @@ def residual_only(kernel: str, epilogue: Epilogue | None) -> None:
     if epilogue is not None and (epilogue.bias is not None or epilogue.activation is not None):
         raise ValueError(f"{kernel}: the epilogue may hold a residual only, got {epilogue}")
 
-        if epilogue.activation not in activations:
-            raise ValueError(
-                f"{kernel}: epilogue.activation must be one of {activations} here, got "
-                f"{epilogue.activation!r}"
-            )
 
 def _spatial(kernel: str, name: str, array: Any, spatial: Shape, field: str) -> None:
     if tuple(array.shape[2:]) != spatial or len(array.shape) < 3:

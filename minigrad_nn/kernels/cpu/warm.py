@@ -95,12 +95,12 @@ CALLS: dict[str, Callable[[dict[str, np.ndarray]], Any]] = {
     "batch_norm_backward": lambda a: normalise.batch_norm_backward(
         a["x"], a["x"], a["vector"], a["vector"], a["vector"], False, None, None
     ),
-}
-
-
     "batch_norm_epilogue_backward": lambda a: normalise.batch_norm_epilogue_backward(
         *(a["x"], a["x"], *[a["vector"]] * 4, "relu", None, False, None, None)
     ),
+}
+
+
 def warmup(
     kernels: Iterable[str] | None,
     dtypes: Iterable[Any],
