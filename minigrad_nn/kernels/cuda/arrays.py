@@ -1,0 +1,157 @@
+"""Arrays as kernels want them, results as callers want them, scratch memory, epilogues."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from ..epilogue import NOTHING, Epilogue
+from ..workspace import Workspace
+from .array import CudaArray
+
+
+def plain(array: CudaArray) -> CudaArray:
+    """The array itself if it is contiguous, else a copy."""
+    return array if array.flags.c_contiguous else array.copy()
+
+
+def flat(array: CudaArray) -> CudaArray:
+    """`plain`, in one dimension: kernels compute positions themselves, for 1 to 3 axes alike."""
+    return plain(array).reshape(-1)
+
+
+def product(lengths: Any) -> int:
+    """How many there are of these sizes."""
+    result = 1
+    for length in lengths:
+        result *= length
+    return result
+
+
+class Result:
+    """Where a kernel writes its result, and how that reaches `out`.
+
+    `buffer` is `out` itself where that is contiguous and shares no memory with an argument.
+    """
+
+    def __init__(
+        self, like: CudaArray, shape: tuple[int, ...], dtype: Any, out: Any, *arguments: Any
+    ) -> None:
+        """A place for a result.
+
+        Args:
+            like: an array of the card.
+            shape: the result's.
+            dtype: the result's.
+            out: where the caller wants it, or None.
+            arguments: the arrays that are read; None is skipped.
+        """
+        self.out = out
+        if (
+            out is not None
+            and out.flags.c_contiguous
+            and not any(a is not None and _owner(a) is _owner(out) for a in arguments)
+        ):
+            self.buffer = out
+        else:
+            self.buffer = like.empty(shape, dtype)
+
+    def deliver(self) -> CudaArray:
+        """The finished result."""
+        if self.out is None:
+            return self.buffer
+        if self.buffer is not self.out:
+            self.out[...] = self.buffer
+        return self.out
+
+
+def _owner(array: CudaArray) -> CudaArray:
+    return array if array.base is None else array.base
+
+
+def forwards(array: CudaArray) -> CudaArray:
+    """The array itself if no axis runs backwards through memory, else a copy."""
+    return array.copy() if any(stride < 0 for stride in array.strides) else array
+
+
+def window(array: CudaArray) -> CudaArray:
+    """The memory from an array's first element to its last, in one dimension.
+
+    The element at `(i, j)` of the array is at `i · strides[0] + j · strides[1]` of the window, if
+    no axis runs backwards.
+    """
+    ghost = array._ghost
+    last = sum((n - 1) * s for n, s in zip(ghost.shape, ghost.strides, strict=True))
+    span = last // ghost.itemsize + 1 if ghost.size else 0
+    return array._like(np.lib.stride_tricks.as_strided(ghost, (span,), (ghost.itemsize,)))
+
+
+class Scratch:
+    """Scratch memory for one kernel call: the caller's workspace, or the card's allocator.
+
+    The allocator keeps what it gave out once, so a repeated call asks the card for nothing.
+    """
+
+    def __init__(self, workspace: Workspace | None, like: CudaArray) -> None:
+        """Open a kernel call on the card of `like`."""
+        self._workspace = workspace
+        self._kind = type(like)
+        if workspace is not None:
+            workspace.begin()
+
+    def take(self, shape: tuple[int, ...], dtype: Any) -> CudaArray:
+        """An array that holds whatever was there."""
+        if self._workspace is not None:
+            return self._workspace.take(shape, dtype)
+        return self._kind.empty(shape, dtype)
+
+
+@lru_cache(maxsize=64)
+def nothing(kind: type[CudaArray], dtype: Any) -> CudaArray:
+    """An array without elements, which stands for one that was not given."""
+    return kind.empty(0, dtype)
+
+
+def given(array: CudaArray | None, like: CudaArray) -> CudaArray:
+    """`flat`, or an array without elements for None."""
+    return nothing(type(like), like.dtype) if array is None else flat(array)
+
+
+def epilogue_arrays(epilogue: Epilogue | None, like: CudaArray) -> tuple[Any, Any, int]:
+    """An epilogue as kernels take it: flat bias and residual, and 1 for ReLU."""
+    epilogue = epilogue or NOTHING
+    return (
+        given(epilogue.bias, like),
+        given(epilogue.residual, like),
+        int(epilogue.activation == "relu"),
+    )
+
+
+def parts(epilogue: Epilogue | None) -> tuple[Any, Any]:
+    """The arrays that an epilogue reads."""
+    return (None, None) if epilogue is None else (epilogue.bias, epilogue.residual)
+
+
+_tables: dict[tuple[Any, ...], CudaArray] = {}
+
+
+def on_card(like: CudaArray, key: tuple[Any, ...], table: Any) -> CudaArray:
+    """A table in the card's memory, copied there once.
+
+    Args:
+        like: an array of the card.
+        key: what the table depends on.
+        table: gives it, as a NumPy array.
+    """
+    found = _tables.get((type(like), *key))
+    if found is None:
+        if len(_tables) >= TABLES_KEPT:
+            del _tables[next(iter(_tables))]
+        found = type(like).from_numpy(np.ascontiguousarray(table()).reshape(-1))
+        _tables[(type(like), *key)] = found
+    return found
+
+
+TABLES_KEPT = 4096

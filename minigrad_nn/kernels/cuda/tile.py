@@ -1,0 +1,150 @@
+"""The product of tiles that all dense kernels share: large in shared memory, small in registers.
+
+A block computes `rows x columns` numbers of a product; each of its threads holds `tall x wide` of
+them in registers. The operands come through shared memory, `depth` terms of the sums at a time: a
+number that was read once from the card's memory takes part in `columns` (or `rows`) products, and
+one that was read from shared memory in `wide` (or `tall`). While one slice is multiplied, the next
+one is on its way into registers; two slices of shared memory take turns, so there is one barrier
+for each.
+
+What differs between kernels is where the operands come from: `product` reads matrices, `implicit`
+and `weights` read a convolution's pictures in place of the matrix of patches that they never build
+(Chetlur et al., 2014).
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import uint32
+
+from .driver import numba_cuda, simulated
+from .launch import helper
+
+
+class Tile(NamedTuple):
+    """How a product is divided among blocks and threads; all are powers of 2.
+
+    Attributes:
+        rows, columns: what a block computes.
+        depth: terms of the sums that lie in shared memory at a time.
+        tall, wide: what a thread computes.
+        speed: products in a microsecond and block against those of the largest tile, an estimate.
+    """
+
+    rows: int
+    columns: int
+    depth: int
+    tall: int
+    wide: int
+    speed: float = 1.0
+
+    @property
+    def threads(self) -> int:
+        """Threads of a block."""
+        return self.rows // self.tall * (self.columns // self.wide)
+
+    def __str__(self) -> str:
+        return f"{self.rows}x{self.columns}"
+
+
+# A thread must copy as many numbers of each operand as any other, and a row of threads must not be
+# longer than a row of the tile: `depth · rows` and `depth · columns` are multiples of `threads`.
+TILES: dict[str, tuple[Tile, ...]] = {
+    "float32": (
+        Tile(128, 128, 8, 8, 8),
+        Tile(64, 64, 16, 4, 4, 0.7),
+        Tile(16, 128, 16, 2, 4, 0.5),
+    ),
+    "float64": (Tile(64, 64, 8, 4, 4), Tile(16, 64, 16, 2, 2, 0.6)),
+}
+ALIGNED = None if simulated() else 16
+"""Bytes at which shared arrays begin, so that 4 numbers are read at once; simulated ones cannot."""
+SMALL_TILES: tuple[Tile, ...] = (Tile(8, 16, 4, 2, 2), Tile(16, 8, 4, 4, 2))
+
+
+def tiles(dtype: Any) -> tuple[Tile, ...]:
+    """The tiles there are for an element type; those of the simulator have few threads."""
+    return SMALL_TILES if simulated() else TILES[np.dtype(dtype).name]
+
+
+def pick(
+    dtype: Any, processors: int, rows: int, columns: int, batches: int, depth: int, split: bool
+) -> tuple[Tile, int, int]:
+    """The tile for a product, into how many parts its sums are cut, and how long each part is.
+
+    The time is taken to be that of the waves of blocks that the card computes one after another.
+    A product with few blocks and long sums is cut along them; the parts are added up afterwards, in
+    order, so the result stays the same from run to run.
+
+    Args:
+        dtype: element type.
+        processors: multiprocessors of the card.
+        rows, columns, batches: the results.
+        depth: terms of each sum.
+        split: whether sums may be cut.
+    """
+    best: tuple[float, Tile, int, int] | None = None
+    for tile in tiles(dtype):
+        blocks = -(-rows // tile.rows) * -(-columns // tile.columns) * batches
+        steps = max(1, -(-depth // tile.depth))
+        pieces = 1
+        if split and blocks:
+            pieces = max(1, min(2 * processors // blocks, steps // STEPS_OF_A_PART, MOST_PARTS))
+            pieces = max(pieces, -(-depth // LONGEST_SUM))
+        length = max(1, -(-steps // pieces)) * tile.depth
+        pieces = max(1, -(-depth // length))
+        waves = -(-blocks * pieces // processors)
+        cost = waves * (length + START) * tile.rows * tile.columns / tile.speed
+        cost += pieces * rows * columns * batches / processors * (pieces > 1)
+        if best is None or cost < best[0]:
+            best = cost, tile, pieces, length
+    assert best is not None
+    return best[1:]
+
+
+STEPS_OF_A_PART = 4 if simulated() else 16
+"""A part of a sum takes at least this many slices: less would not pay for adding it up."""
+MOST_PARTS = 64
+LONGEST_SUM = 1 << 16
+"""Longer sums lose digits, and are cut in any case."""
+START = 64
+"""What a block costs before its first product, in terms of its sums."""
+
+
+def pitch(length: int, dtype: Any) -> int:
+    """Numbers from one row of a slice to the next: 16 bytes more than a row, against conflicts.
+
+    Threads that store a column of the slice then meet other banks of shared memory.
+    """
+    return length + 16 // np.dtype(dtype).itemsize
+
+
+@cache
+def multiplier(tile: Tile, dtype: Any) -> Any:
+    """The helper that multiplies one slice: `multiply(sa, sb, at_a, at_b, left, right, sums)`.
+
+    `sa` and `sb` hold slices, flat; `at_a` and `at_b` are where this thread's numbers begin.
+    A thread's rows and columns come in groups of 4, which are read in one instruction.
+    """
+    depth, tall, wide = tile.depth, tile.tall, tile.wide
+    a_pitch, b_pitch = pitch(tile.rows, dtype), pitch(tile.columns, dtype)
+    a_run, b_run = min(tall, 4), min(wide, 4)
+    a_step, b_step = tile.rows * a_run // tall, tile.columns * b_run // wide
+
+    def multiply(sa, sb, at_a, at_b, left, right, sums):
+        for k in range(depth):
+            for i in range(tall):
+                left[i] = sa[at_a + uint32(k * a_pitch + (i // a_run) * a_step + i % a_run)]
+            for j in range(wide):
+                right[j] = sb[at_b + uint32(k * b_pitch + (j // b_run) * b_step + j % b_run)]
+            for i in range(tall):
+                for j in range(wide):
+                    sums[i, j] += left[i] * right[j]
+
+    if simulated():
+        return helper(multiply)
+    # Inlined by Numba rather than by NVVM, which would leave the sums in memory.
+    return numba_cuda().jit(device=True, inline="always")(multiply)
