@@ -10,6 +10,9 @@ import numpy as np
 from ..epilogue import NOTHING, Epilogue
 from ..workspace import Workspace
 from .array import CudaArray
+from .card import Card
+from .driver import simulated
+from .launch import BLOCK, WAVES
 
 
 def plain(array: CudaArray) -> CudaArray:
@@ -86,6 +89,25 @@ def window(array: CudaArray) -> CudaArray:
     last = sum((n - 1) * s for n, s in zip(ghost.shape, ghost.strides, strict=True))
     span = last // ghost.itemsize + 1 if ghost.size else 0
     return array._like(np.lib.stride_tricks.as_strided(ghost, (span,), (ghost.itemsize,)))
+
+
+def sheet(card: Card, planes: int, length: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Grid and block for a loop over planes (`y`) and the numbers of each (`x`), both with a step.
+
+    A block is as wide as a short plane needs, and takes several of them: no thread has to divide to
+    know its plane.
+    """
+    if simulated():
+        return (1, 2), (2, 2)
+    wide = 1
+    while wide < min(length, BLOCK):
+        wide *= 2
+    high = BLOCK // wide
+    limits = card.driver.limits
+    most = WAVES * limits.processors * max(1, limits.processor_threads // BLOCK)
+    beside = max(1, min(-(-length // wide), most))
+    down = max(1, min(-(-planes // high), -(-most // beside), 65535))
+    return (beside, down), (wide, high)
 
 
 class Scratch:
