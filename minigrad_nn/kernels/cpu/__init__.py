@@ -5,7 +5,8 @@ direct convolution), `tile` (the innermost loops), `lines` and `weights` (the co
 weight gradient along long lines), `winograd` (3x3 filters with a quarter of the products; its
 matrices come from `toom`), `patches` (matrix products), `pool`, `normalise`, `recurrent`,
 `update`. What all
-share: `compile` (how a kernel is compiled and called), `cache` (compiled code on disk), `arrays`
+share: `compile` (how a kernel is compiled and called), `cache` (compiled code on disk), `placement`
+(threads and cores), `arrays`
 (arguments and results), `finish` (the epilogue as a pass of its own), `warm` (compiling ahead).
 """
 
@@ -22,6 +23,7 @@ from .pool import (
     average_pool_input,
     gather,
     max_pool,
+    max_pool_input,
     scatter,
     sum_pool,
     sum_pool_input,
@@ -43,6 +45,7 @@ __all__ = [
     "conv_weight",
     "gather",
     "max_pool",
+    "max_pool_input",
     "moments",
     "rnn",
     "rnn_backward",

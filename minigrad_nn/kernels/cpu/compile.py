@@ -19,15 +19,16 @@ from typing import Any
 
 import numba
 
-from . import cache
+from . import cache, placement
 
 OPTIONS: dict[str, Any] = dict(nogil=True, error_model="numpy", boundscheck=None)
 # Sums may be reassociated into vector lanes. The flags keep NaN and infinity as they are, and the
 # order is fixed when the kernel is compiled, so results stay the same from run to run.
 REASSOCIATE = {"reassoc", "contract", "nsz"}
 
-# How threads of GNU OpenMP wait: some microseconds awake, then asleep.
-WAIT = {"GOMP_SPINCOUNT": "3000", "OMP_WAIT_POLICY": "passive"}
+# How threads of GNU OpenMP wait: half a millisecond awake, so that one kernel after another finds
+# them there, then asleep.
+WAIT = {"GOMP_SPINCOUNT": "30000", "OMP_WAIT_POLICY": "passive"}
 
 
 def _choose_threads() -> None:
@@ -38,7 +39,8 @@ def _choose_threads() -> None:
     nothing from a second core).  OpenMP's caller works itself, and its helpers stay on their cores.
     But between kernels they spin for long, and take the cores from whatever else computes: on two
     busy cores that made training 10 times slower.  So GNU OpenMP, which reads its settings when it
-    is loaded, is loaded here with some microseconds of spinning.
+    is loaded, is loaded here with half a millisecond of spinning. `placement` keeps helpers off
+    their caller's core, where spinning would keep each other waiting.
     """
     if "NUMBA_THREADING_LAYER" in os.environ:
         return
@@ -99,7 +101,9 @@ class Kernel:
     def __call__(self, *arguments: Any) -> Any:
         """Run it; only one thread at a time is inside."""
         with _state["lock"]:
-            return self.variant(parallel=not _state["forked"])(*arguments)
+            if _state["forked"]:
+                return self.variant(parallel=False)(*arguments)
+            return placement.call(self.variant(parallel=True), arguments)
 
 
 def kernel(py_func: Callable[..., Any]) -> Kernel:
