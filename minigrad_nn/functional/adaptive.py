@@ -173,7 +173,7 @@ def _maxima(x: Any, size: tuple[int, ...], output: tuple[int, ...]) -> np.ndarra
     taken = x[(slice(None), slice(None), *picks)]
     taken = taken.reshape(*x.shape[:2], *output, -1)
     first = taken.argmax(-1)
-    flat = np.broadcast_to(flat, np.broadcast_shapes(*(p.shape for p in picks)))
+    flat = np.broadcast_to(flat.astype(np.int32), np.broadcast_shapes(*(p.shape for p in picks)))
     table = flat.reshape(*output, -1)
     grid = np.ogrid[tuple(slice(n) for n in output)]
     return np.ascontiguousarray(table[(*grid, first)])

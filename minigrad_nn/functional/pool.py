@@ -1,8 +1,8 @@
 """Pooling in 1, 2 and 3 dimensions: the maximum, average or sum of each window.
 
 Max pooling leaves the indices of its maxima.  Its gradient adds into the places that they name
-(`scatter`), and the derivative of that reads at them (`gather`), so every order exists.  Average
-and sum pooling are linear: each stands beside its adjoint.
+(`max_pool_input`), and the derivative of that reads at them (`gather`), so every order exists.
+Average and sum pooling are linear: each stands beside its adjoint.
 """
 
 from __future__ import annotations
@@ -50,16 +50,22 @@ scatter: Op = op(
 
 
 def _max_pool_rule(saved: Saved, g: tuple, needs: tuple[bool, ...]) -> list:
-    return [scatter(g[0], raw(saved.indices), size=saved.x_shape[2:])]
+    return [_max_pool_input(g[0], raw(saved.indices), geometry=saved.geometry)]
 
 
+_max_pool_input: Op = op(
+    "max_pool_input",
+    lambda h, indices, *, geometry: kernels.max_pool_input(h, indices, geometry),
+    lambda g, indices: gather(g, indices),
+    lambda g: None,
+)
 _max_pool = Op(
     "max_pool",
     lambda x, *, geometry: kernels.max_pool(x, geometry),
     inputs=("x",),
     outputs=("y", "indices"),
     differentiable=(True, False),
-    saves=("indices", "x_shape"),
+    saves=("indices",),
     backward=_max_pool_rule,
     gate="selects",
 )
@@ -131,7 +137,8 @@ def max_pool2d(
         stride: the step between two windows; the window's size if it is None.
         padding, dilation: as for `conv2d`.
         ceil_mode: a remainder adds a window instead of being dropped.
-        return_indices: return a pair: the maxima, and their places in the flat `H * W` plane.
+        return_indices: return a pair: the maxima, and their places in the flat `H * W` plane, of
+            int32.
 
     Raises:
         ValueError: a window larger than the padded input, or one with nothing but padding.

@@ -117,4 +117,4 @@ def _first_places(geometry: Geometry, shape: Shape) -> np.ndarray:
         along = [1] * geometry.axes
         along[axis] = len(places)
         flat = flat * size + places.reshape(along)
-    return np.broadcast_to(flat, shape).copy()
+    return np.broadcast_to(flat, shape).astype(np.int32)

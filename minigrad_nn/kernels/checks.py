@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -117,10 +118,16 @@ def planes(kernel: str, name: str, x: Any, index: Any) -> Shape:
     return tuple(index.shape)
 
 
-def indices(kernel: str, name: str, index: Any, shape: Shape | None) -> None:
-    """Check that indices are integers of 64 bits, and have this shape where one is asked for."""
-    if index.dtype.kind != "i" or index.dtype.itemsize != 8:
-        raise TypeError(f"{kernel}: {name} must be int64, got {index.dtype}")
+def places(kernel: str, geometry: Geometry) -> None:
+    """Raise ValueError where a plane has more places than an int32 can number."""
+    if math.prod(geometry.size) >= 2**31:
+        raise ValueError(f"{kernel}: a plane of size {geometry.size} has more than 2^31 - 1 places")
+
+
+def indices(kernel: str, name: str, index: Any, shape: Shape | None, wanted: str = "") -> None:
+    """Check the type of indices, and their shape where one is asked for."""
+    if str(index.dtype) not in ((wanted,) if wanted else ("int32", "int64")):
+        raise TypeError(f"{kernel}: {name} must be {wanted or 'int32 or int64'}, got {index.dtype}")
     if shape is not None and tuple(index.shape) != tuple(shape):
         raise ValueError(f"{kernel}: {name} must have shape {shape}, got {index.shape}")
 

@@ -17,6 +17,7 @@ __all__ = [
     "average_pool_input",
     "gather",
     "max_pool",
+    "max_pool_input",
     "scatter",
     "sum_pool",
     "sum_pool_input",
@@ -49,24 +50,55 @@ def max_pool(
     Args:
         x: `(N, C, *size)`.
         geometry: `groups` must be 1.
-        out: `(values, indices)`, both `(N, C, *output)`, indices of int64.
+        out: `(values, indices)`, both `(N, C, *output)`, indices of int32.
         workspace: scratch memory.
         epilogue: is applied to the values.
 
     Returns:
-        The values, and int64 indices into the flat input plane: `0 .. prod(size) − 1`.
+        The values, and int32 indices into the flat input plane: `0 .. prod(size) − 1`.
 
     Raises:
-        ValueError: some window holds nothing but padding.
+        ValueError: some window holds nothing but padding, or a plane has 2^31 places or more.
     """
     values, indices = (None, None) if out is None else out
     compute = find("max_pool", x=x, out=values, **checks.parts(epilogue))
     shape = checks.pool("max_pool", geometry, x=x)
     checks.covered("max_pool", geometry)
+    checks.places("max_pool", geometry)
     checks.result("max_pool", shape, values, epilogue)
     if indices is not None:
-        checks.indices("max_pool", "out[1]", indices, shape)
+        checks.indices("max_pool", "out[1]", indices, shape, "int32")
     return MaxPool(*compute(x, geometry, values, indices, workspace, epilogue))
+
+
+def max_pool_input(
+    g: Array,
+    indices: Array,
+    geometry: Geometry,
+    *,
+    out: Array | None = None,
+    workspace: Workspace | None = None,
+    epilogue: Epilogue | None = None,
+) -> Array:
+    """The gradient of `max_pool`: each `g[n, c, p]` is added where its window's maximum stood.
+
+    It is `scatter(g, indices, geometry.size)`, faster because it knows which windows reach a
+    place. Linear in g, and the adjoint of `gather` with the same indices.
+
+    Args:
+        g: `(N, C, *output)`.
+        indices: int32 `(N, C, *output)`, as `max_pool` gave them. An index that lies outside of its
+            own window gets nothing.
+        geometry: the geometry of the forward pool; its `size` is the size of this result.
+        out: `(N, C, *size)`.
+        workspace: scratch memory.
+        epilogue: is applied to the result.
+    """
+    compute = find("max_pool_input", g=g, out=out, **checks.parts(epilogue))
+    shape = checks.pool("max_pool_input", geometry, g=g)
+    checks.indices("max_pool_input", "indices", indices, g.shape, "int32")
+    checks.result("max_pool_input", shape, out, epilogue)
+    return compute(g, indices, geometry, out, workspace, epilogue)
 
 
 def gather(
@@ -84,7 +116,7 @@ def gather(
 
     Args:
         x: `(N, C, *size)`.
-        indices: int64 `(N, C, *output)`.
+        indices: int32 or int64 `(N, C, *output)`.
         out: `(N, C, *output)`.
         workspace: scratch memory.
         epilogue: is applied to the result.
@@ -114,7 +146,7 @@ def scatter(
 
     Args:
         g: `(N, C, *output)`.
-        indices: int64 `(N, C, *output)`.
+        indices: int32 or int64 `(N, C, *output)`.
         size: the spatial size of the result.
         out: `(N, C, *size)`.
         workspace: scratch memory.

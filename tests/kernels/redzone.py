@@ -10,7 +10,11 @@ import numpy as np
 from minigrad_nn.kernels import Workspace
 
 ZONE = 512  # numbers on each side: more than the widest tile
-CANARY = {"f": np.nan, "i": np.iinfo(np.int64).max // 3}
+
+
+def canary(dtype):
+    """NaN, or a huge whole number."""
+    return np.nan if np.dtype(dtype).kind == "f" else np.iinfo(dtype).max // 3
 
 
 class Zones:
@@ -21,7 +25,7 @@ class Zones:
 
     def empty(self, shape, dtype):
         size = int(np.prod(shape))
-        buffer = np.full(size + 2 * ZONE, CANARY[np.dtype(dtype).kind], dtype)
+        buffer = np.full(size + 2 * ZONE, canary(dtype), dtype)
         self.buffers.append((buffer, size, buffer.copy().view(np.uint8)))
         return buffer[ZONE : ZONE + size].reshape(shape)
 

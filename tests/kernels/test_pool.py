@@ -16,7 +16,7 @@ def test_max_pool_takes_the_first_maximum(drawn):
     geometry, x, _ = drawn
     values, indices = kernels.max_pool(x, geometry)
     expected_values, expected_indices = reference.max_pool(x, geometry)
-    assert values.dtype == x.dtype and indices.dtype == np.int64
+    assert values.dtype == x.dtype and indices.dtype == np.int32
     assert np.array_equal(values, expected_values)
     assert np.array_equal(indices, expected_indices)
 
@@ -58,11 +58,49 @@ def test_gather_and_scatter_are_adjoint(drawn):
     assert np.array_equal(scattered, expected.reshape(x.shape))
 
 
-@pytest.mark.parametrize("index", [-1, 9, 2**62])
+@given(pools(), st.integers(0, 2**32 - 1))
+def test_what_maxima_give_back_is_scattered(drawn, seed):
+    geometry, x, g = drawn
+    rng = np.random.default_rng(seed)
+    x[rng.random(x.shape) < 0.1] = np.nan
+    g[rng.random(g.shape) < 0.1] = np.inf
+    indices = kernels.max_pool(x, geometry).indices
+    given_back = kernels.max_pool_input(g, indices, geometry)
+    assert np.array_equal(given_back, kernels.scatter(g, indices, geometry.size))
+    assert np.array_equal(given_back, kernels.scatter(g, indices.astype(np.int64), geometry.size))
+
+
+def test_an_index_outside_of_its_window_gets_nothing():
+    g = np.ones((1, 1, 2, 2), np.float32)
+    indices = np.array([0, 1, 2**31 - 1, -1], np.int32).reshape(g.shape)
+    given_back = kernels.max_pool_input(g, indices, Geometry.of((4, 4), 2, 2))
+    assert given_back.sum() == 1 and given_back[0, 0, 0, 0] == 1
+
+
+@given(st.integers(1, 5), st.integers(1, 5), st.integers(30, 100), st.sampled_from(DTYPES))
+def test_rows_of_several_vectors(kernel, stride, length, dtype):
+    """At each stride, rows that end in the first, the last or no lane of a vector."""
+    geometry = Geometry.of((length,), kernel, stride, kernel // 2)
+    rng = np.random.default_rng(length)
+    x = rng.integers(-4, 5, (2, 3, length)).astype(dtype)
+    g = rng.integers(-4, 5, (2, 3, *geometry.output)).astype(dtype)
+    values, indices = kernels.max_pool(x, geometry)
+    expected_values, expected_indices = reference.max_pool(x, geometry)
+    assert np.array_equal(values, expected_values) and np.array_equal(indices, expected_indices)
+    assert np.array_equal(
+        kernels.max_pool_input(g, indices, geometry), kernels.scatter(g, indices, geometry.size)
+    )
+    assert np.array_equal(kernels.sum_pool(x, geometry), reference.sum_pool(x, geometry))
+    assert np.array_equal(
+        kernels.sum_pool_input(g, geometry), reference.sum_pool_input(g, geometry)
+    )
+
+
+@pytest.mark.parametrize("index", [-1, 9, 2**31 - 1, 2**62])
 @pytest.mark.parametrize("name", ["gather", "scatter"])
 def test_an_index_outside_is_told(name, index):
     x, g = np.ones((1, 2, 3, 3), np.float32), np.ones((1, 2, 2, 2), np.float32)
-    indices = np.zeros((1, 2, 2, 2), np.int64)
+    indices = np.zeros((1, 2, 2, 2), np.int32 if index < 2**31 else np.int64)
     indices[0, 1, 0, 1] = index
     arguments = (x, indices) if name == "gather" else (g, indices, (3, 3))
     with pytest.raises(IndexError, match=f"{name}: 1 of 8 indices lie outside of 0 .. 8"):
@@ -98,6 +136,7 @@ def test_sums_over_padding_alone_are_zero(drawn):
 
 CALLS = {
     "max_pool": lambda x, g, i, e, **k: kernels.max_pool(x, e, **k)[0],
+    "max_pool_input": lambda x, g, i, e, **k: kernels.max_pool_input(g, i, e, **k),
     "gather": lambda x, g, i, e, **k: kernels.gather(x, i, **k),
     "scatter": lambda x, g, i, e, **k: kernels.scatter(g, i, e.size, **k),
     "sum_pool": lambda x, g, i, e, **k: kernels.sum_pool(x, e, **k),
@@ -123,7 +162,7 @@ def test_out_epilogue_and_strides(name, dtype):
     expected = np.maximum(plain + bias.reshape(3, 1, 1) + residual, 0)
     assert np.array_equal(call(x, g, indices, geometry, epilogue=epilogue), expected)
     out = np.full(plain.shape[::-1], np.nan, dtype).T
-    given_out = (out, np.empty(out.shape, np.int64)) if name == "max_pool" else out
+    given_out = (out, np.empty(out.shape, np.int32)) if name == "max_pool" else out
     turned = [np.asfortranarray(a) for a in (x, g, indices)]
     assert call(*turned, geometry, out=given_out) is out
     assert np.array_equal(out, plain)
@@ -131,7 +170,7 @@ def test_out_epilogue_and_strides(name, dtype):
 
 def test_max_pool_fills_both_of_out():
     x = np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4)
-    out = np.empty((1, 1, 2, 2), np.float32), np.empty((1, 1, 2, 2), np.int64)
+    out = np.empty((1, 1, 2, 2), np.float32), np.empty((1, 1, 2, 2), np.int32)
     values, indices = kernels.max_pool(x, Geometry.of((4, 4), 2, 2), out=out)
     assert values is out[0] and indices is out[1]
     assert indices.tolist() == [[[[5, 7], [13, 15]]]]
@@ -162,9 +201,9 @@ def test_one_window_over_everything_is_a_global_pool(data):
             "a pool has no groups",
         ),
         (
-            lambda x, e: kernels.gather(x, np.zeros((1, 2, 2), np.int32)),
+            lambda x, e: kernels.gather(x, np.zeros((1, 2, 2), np.int16)),
             TypeError,
-            "indices must be int64",
+            "indices must be int32 or int64",
         ),
         (
             lambda x, e: kernels.gather(x, np.zeros((2, 1, 2), np.int64)),
@@ -177,9 +216,34 @@ def test_one_window_over_everything_is_a_global_pool(data):
             "g and indices must have one shape",
         ),
         (
-            lambda x, e: kernels.max_pool(x, e, out=(x[..., :2, :2].copy(), x.astype(np.int64))),
+            lambda x, e: kernels.max_pool(x, e, out=(x[..., :2, :2].copy(), x.astype(np.int32))),
             ValueError,
             "out\\[1\\] must have shape",
+        ),
+        (
+            lambda x, e: kernels.max_pool(
+                x, e, out=(x[..., :2, :2].copy(), x[..., :2, :2].astype(np.int64))
+            ),
+            TypeError,
+            "out\\[1\\] must be int32, got int64",
+        ),
+        (
+            lambda x, e: kernels.max_pool_input(x, np.zeros((1, 1, 2, 2), np.int32), e),
+            ValueError,
+            "geometry.output=\\(2, 2\\)",
+        ),
+        (
+            lambda x, e: kernels.max_pool_input(x[..., :2, :2], np.zeros((1, 1, 2), np.int32), e),
+            ValueError,
+            "indices must have shape \\(1, 1, 2, 2\\)",
+        ),
+        (
+            lambda x, e: kernels.max_pool(
+                np.broadcast_to(x[..., :1, :1], (1, 1, 2**16, 2**15)),
+                Geometry.of((2**16, 2**15), 1, 2**15),
+            ),
+            ValueError,
+            "more than 2.31 - 1 places",
         ),
     ],
 )

@@ -1,12 +1,15 @@
-"""Pools on the CPU: one block of work is a plane `(D, H, W)` of one channel of one image.
+"""Pools on the CPU: one block of work is a row of one plane, W places at a time.
 
-Taps that lie inside the input are found once for each window and axis, so the inner loops hold
-no test. Windows may overlap, so the adjoints add into planes: each plane belongs to one thread,
-and its windows are taken in order.
+A row of the result is a function of a few rows of what is read: which ones stands in tables that
+are made once for each geometry. The adjoints are computed in the same way, each input place adding
+up what the windows over it give, so no two threads write to one place, and every place is
+written once. `pool_tile` has the innermost loops.
 """
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -17,69 +20,195 @@ from ..epilogue import Epilogue
 from ..geometry import Geometry
 from ..workspace import Workspace
 from .arrays import Result, flat
-from .compile import helper, kernel
+from .compile import kernel
 from .finish import finish
+from .pool_tile import ANY, max_tile, spread_tile, sum_tile
+from .tile import VECTOR_BYTES
+
+# Numba sees it as a constant.
+BYTES = VECTOR_BYTES
+
+# What a sum is divided by: nothing, its taps inside the input, or those inside the padded input
+# (what `ceil` puts beyond counts for nothing).
+NOTHING, INSIDE, PADDED = 0, 1, 2
 
 
-@lru_cache(maxsize=512)
-def spans(geometry: Geometry) -> np.ndarray:
-    """int64 `(3, longest output, 3)`: first place, number of taps in the input, padded taps.
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Tables of a pool. A row is `(d, h)` of a plane; places are counted in the flat plane.
 
-    For each axis and each window along it. Padded taps are those inside the padded input: what
-    `ceil` puts beyond counts for nothing.
+    Attributes:
+        windows: int64 `(rows of the output + 1,)`: which entries of `reads` each row has.
+        reads: int64: where the input rows begin that a row of windows reads, in order.
+        places: int64 `(rows of the input + 1,)`: which entries of `gets` each row has.
+        gets: int64: where the rows of windows begin that reach a row of the input, in order.
+        sources: int64: which rows those are.
+        reach: int64 `(kernel,)`: place `z·stride + phase` is read by windows `z + reach[k]`.
+        bounds: int64 `(stride + 1,)`: which entries of `reach` each phase has.
+        divisors: int64 `(3, rows of the output)`: the taps that count, without the last axis.
+        counts: int64 `(3, windows in a row)`: the taps that count along the last axis.
+        last: `(input, output, stride, padding before, dilation, kernel)` of the last axis.
     """
-    v = geometry.volume
-    table = np.zeros((3, max(v.output), 3), np.int64)
-    for axis in range(3):
-        step, (before, after) = v.dilation[axis], v.padding[axis]
-        for place in range(v.output[axis]):
-            reads = [place * v.stride[axis] - before + t * step for t in range(v.kernel[axis])]
-            inside = [r for r in reads if 0 <= r < v.size[axis]]
-            padded = [r for r in reads if r < v.size[axis] + after]
-            table[axis, place] = inside[0] if inside else 0, len(inside), len(padded)
-    return table
+
+    windows: np.ndarray
+    reads: np.ndarray
+    places: np.ndarray
+    gets: np.ndarray
+    sources: np.ndarray
+    reach: np.ndarray
+    bounds: np.ndarray
+    divisors: np.ndarray
+    counts: np.ndarray
+    last: tuple[int, int, int, int, int, int]
 
 
 @lru_cache(maxsize=512)
-def _sizes(geometry: Geometry) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _plan(geometry: Geometry) -> Plan:
     v = geometry.volume
-    return tuple(np.array(a, np.int64) for a in (v.size, v.output, v.dilation))  # type: ignore[return-value]  # three of them
+    inside: list[list[list[int]]] = []
+    counts: list[np.ndarray] = []
+    for axis in range(3):
+        step, (before, after), size = v.dilation[axis], v.padding[axis], v.size[axis]
+        starts = [place * v.stride[axis] - before for place in range(v.output[axis])]
+        reads = [[a + t * step for t in range(v.kernel[axis])] for a in starts]
+        inside.append([[r for r in some if 0 <= r < size] for some in reads])
+        padded = [sum(r < size + after for r in some) for some in reads]
+        counts.append(np.array([[1] * len(starts), [len(s) for s in inside[axis]], padded]))
+    read: list[list[int]] = []
+    got: list[list[int]] = [[] for _ in range(v.size[0] * v.size[1])]
+    for number, (d, h) in enumerate(itertools.product(*inside[:2])):
+        rows = [i * v.size[1] + j for i in d for j in h]
+        read.append([row * v.size[2] for row in rows])
+        for row in rows:
+            got[row].append(number)
+    step, stride, before = v.dilation[2], v.stride[2], v.padding[2][0]
+    # Windows in order: the last tap belongs to the first window.
+    taps = range(v.kernel[2] - 1, -1, -1)
+    phases = [[k for k in taps if (k * step - before) % stride == r] for r in range(stride)]
+    windows, reads_ = _joined(read)
+    places, sources = _joined(got)
+    bounds, taken = _joined(phases)
+    phase = np.repeat(np.arange(stride), np.diff(bounds))
+    divisors = counts[0][:, :, None] * counts[1][:, None, :]
+    return Plan(
+        windows=windows,
+        reads=reads_,
+        places=places,
+        gets=sources * v.output[2],
+        sources=sources,
+        reach=(phase + before - taken * step) // stride,
+        bounds=bounds,
+        divisors=divisors.reshape(3, -1),
+        counts=counts[2],
+        last=(v.size[2], v.output[2], stride, before, step, v.kernel[2]),
+    )
 
 
-@helper
-def place(size, d, h, w):
-    """The flat place of `(d, h, w)` in a plane."""
-    return (d * size[1] + h) * size[2] + w
+def _joined(lists: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Lists end to end, with the place where each begins, and the end."""
+    bounds = np.cumsum([0, *(len(some) for some in lists)], dtype=np.int64)
+    return bounds, np.array(list(itertools.chain(*lists)), np.int64)
+
+
+@lru_cache(maxsize=512)
+def _divisors(geometry: Geometry, count: int, dtype: Any) -> tuple[np.ndarray, ...]:
+    """Divisors of rows of windows, of what the rows of the input get, and along the last axis."""
+    plan = _plan(geometry)
+    rows = plan.divisors[count].astype(dtype)
+    return rows, rows[plan.sources], plan.counts[count].astype(dtype)
 
 
 @kernel
-def max_kernel(x, values, indices, size, output, dilation, table):
+def max_kernel(x, values, indices, volume, windows, reads, last):
     """The maximum of each window of each plane, and its flat place."""
-    volume = size[0] * size[1] * size[2]
-    outputs = output[0] * output[1] * output[2]
-    for plane in prange(len(x) // volume):
-        source = x[plane * volume : (plane + 1) * volume]
-        to = plane * outputs
-        for d in range(output[0]):
-            for h in range(output[1]):
-                for w in range(output[2]):
-                    d0, dn = table[0, d, 0], table[0, d, 1]
-                    h0, hn = table[1, h, 0], table[1, h, 1]
-                    w0, wn = table[2, w, 0], table[2, w, 1]
-                    where = place(size, d0, h0, w0)
-                    best = source[where]
-                    for i in range(dn):
-                        for j in range(hn):
-                            row = place(size, d0 + i * dilation[0], h0 + j * dilation[1], w0)
-                            for k in range(wn):
-                                at = row + k * dilation[2]
-                                value = source[at]
-                                if value > best or value != value:
-                                    best = value
-                                    where = at
-                    values[to] = best
-                    indices[to] = where
-                    to += 1
+    width, outputs, step, before, dilation, taps = last
+    rows = len(windows) - 1
+    lanes = BYTES // x.itemsize
+    for row in prange(len(values) // outputs):
+        plane = row // rows
+        x0, r0 = plane * volume, windows[row - plane * rows]
+        count = windows[row - plane * rows + 1] - r0
+        for w in range(0, outputs, lanes):
+            first, to, left = w * step - before, row * outputs + w, outputs - w
+            if step == 1:
+                max_tile(1, step, x, x0, reads, r0, count, first, width, dilation, taps, values,
+                         indices, to, left)  # fmt: skip
+            elif step == 2:
+                max_tile(2, step, x, x0, reads, r0, count, first, width, dilation, taps, values,
+                         indices, to, left)  # fmt: skip
+            else:
+                max_tile(ANY, step, x, x0, reads, r0, count, first, width, dilation, taps, values,
+                         indices, to, left)  # fmt: skip
+
+
+@kernel
+def sum_kernel(x, y, volume, windows, reads, shares, counts, last):
+    """The sum of each window, over its divisor."""
+    width, outputs, step, before, dilation, taps = last
+    rows = len(windows) - 1
+    lanes = BYTES // x.itemsize
+    for row in prange(len(y) // outputs):
+        plane = row // rows
+        number = row - plane * rows
+        x0, r0 = plane * volume, windows[number]
+        count = windows[number + 1] - r0
+        for w in range(0, outputs, lanes):
+            first, to, left = w * step - before, row * outputs + w, outputs - w
+            if step == 1:
+                sum_tile(1, step, x, x0, reads, r0, count, first, width, dilation, taps, shares,
+                         number, counts, w, y, to, left)  # fmt: skip
+            elif step == 2:
+                sum_tile(2, step, x, x0, reads, r0, count, first, width, dilation, taps, shares,
+                         number, counts, w, y, to, left)  # fmt: skip
+            else:
+                sum_tile(ANY, step, x, x0, reads, r0, count, first, width, dilation, taps, shares,
+                         number, counts, w, y, to, left)  # fmt: skip
+
+
+@kernel
+def spread_kernel(g, y, outputs, places, gets, shares, reach, bounds, counts, last):
+    """The adjoint of `sum_kernel`."""
+    length, width, step = last[0], last[1], last[2]
+    rows = len(places) - 1
+    lanes = BYTES // g.itemsize
+    for row in prange(len(y) // length):
+        plane = row // rows
+        number = row - plane * rows
+        g0, r0 = plane * outputs, places[number]
+        count, to = places[number + 1] - r0, row * length
+        for z in range(0, (length + step - 1) // step, lanes):
+            if step == 1:
+                spread_tile(1, step, g, g0, gets, shares, r0, count, width, reach, bounds, counts,
+                            None, 0, z, y, to, length)  # fmt: skip
+            elif step == 2:
+                spread_tile(2, step, g, g0, gets, shares, r0, count, width, reach, bounds, counts,
+                            None, 0, z, y, to, length)  # fmt: skip
+            else:
+                spread_tile(ANY, step, g, g0, gets, shares, r0, count, width, reach, bounds, counts,
+                            None, 0, z, y, to, length)  # fmt: skip
+
+
+@kernel
+def return_kernel(g, indices, y, outputs, places, gets, reach, bounds, last):
+    """The adjoint of reading at the places of maxima: each goes back to where it came from."""
+    length, width, step = last[0], last[1], last[2]
+    rows = len(places) - 1
+    lanes = BYTES // g.itemsize
+    for row in prange(len(y) // length):
+        plane = row // rows
+        number = row - plane * rows
+        g0, r0 = plane * outputs, places[number]
+        count, to, place = places[number + 1] - r0, row * length, number * length
+        for z in range(0, (length + step - 1) // step, lanes):
+            if step == 1:
+                spread_tile(1, step, g, g0, gets, g, r0, count, width, reach, bounds, g, indices,
+                            place, z, y, to, length)  # fmt: skip
+            elif step == 2:
+                spread_tile(2, step, g, g0, gets, g, r0, count, width, reach, bounds, g, indices,
+                            place, z, y, to, length)  # fmt: skip
+            else:
+                spread_tile(ANY, step, g, g0, gets, g, r0, count, width, reach, bounds, g, indices,
+                            place, z, y, to, length)  # fmt: skip
 
 
 @kernel
@@ -119,62 +248,6 @@ def scatter_kernel(g, indices, y, volume, outputs):
     return wrong
 
 
-@kernel
-def sum_kernel(x, y, size, output, dilation, table, count):
-    """The sum of each window, over its divisor.
-
-    `count` is the column of `table` that is the divisor along each axis, 0 for none.
-    """
-    volume = size[0] * size[1] * size[2]
-    outputs = output[0] * output[1] * output[2]
-    for plane in prange(len(y) // outputs):
-        source = x[plane * volume : (plane + 1) * volume]
-        to = plane * outputs
-        for d in range(output[0]):
-            for h in range(output[1]):
-                for w in range(output[2]):
-                    d0, dn = table[0, d, 0], table[0, d, 1]
-                    h0, hn = table[1, h, 0], table[1, h, 1]
-                    w0, wn = table[2, w, 0], table[2, w, 1]
-                    total = y.dtype.type(0)
-                    for i in range(dn):
-                        for j in range(hn):
-                            row = place(size, d0 + i * dilation[0], h0 + j * dilation[1], w0)
-                            for k in range(wn):
-                                total += source[row + k * dilation[2]]
-                    if count > 0:
-                        total /= table[0, d, count] * table[1, h, count] * table[2, w, count]
-                    y[to] = total
-                    to += 1
-
-
-@kernel
-def spread_kernel(g, y, size, output, dilation, table, count):
-    """The adjoint of `sum_kernel`."""
-    volume = size[0] * size[1] * size[2]
-    outputs = output[0] * output[1] * output[2]
-    for plane in prange(len(g) // outputs):
-        target = y[plane * volume : (plane + 1) * volume]
-        for i in range(volume):
-            target[i] = 0
-        at = plane * outputs
-        for d in range(output[0]):
-            for h in range(output[1]):
-                for w in range(output[2]):
-                    d0, dn = table[0, d, 0], table[0, d, 1]
-                    h0, hn = table[1, h, 0], table[1, h, 1]
-                    w0, wn = table[2, w, 0], table[2, w, 1]
-                    share = g[at]
-                    if count > 0:
-                        share /= table[0, d, count] * table[1, h, count] * table[2, w, count]
-                    at += 1
-                    for i in range(dn):
-                        for j in range(hn):
-                            row = place(size, d0 + i * dilation[0], h0 + j * dilation[1], w0)
-                            for k in range(wn):
-                                target[row + k * dilation[2]] += share
-
-
 def max_pool(
     x: np.ndarray,
     geometry: Geometry,
@@ -187,20 +260,47 @@ def max_pool(
     shape = (*x.shape[:2], *geometry.output)
     bias, residual = _parts(epilogue)
     result = Result(shape, x.dtype, values, x, bias, residual, indices)
-    places = Result(shape, np.int64, indices, x, bias, residual, values)
+    places = Result(shape, np.int32, indices, x, bias, residual, values)
     if 0 not in shape:
-        size, output, dilation = _sizes(geometry)
+        plan = _plan(geometry)
         max_kernel(
             flat(x),
             result.buffer.reshape(-1),
             places.buffer.reshape(-1),
-            size,
-            output,
-            dilation,
-            spans(geometry),
+            _product(geometry.size),
+            plan.windows,
+            plan.reads,
+            plan.last,
         )
     finish(result.buffer, epilogue)
     return result.deliver(), places.deliver()
+
+
+def max_pool_input(
+    g: np.ndarray,
+    indices: np.ndarray,
+    geometry: Geometry,
+    out: Any,
+    workspace: Workspace | None,
+    epilogue: Epilogue | None,
+) -> np.ndarray:
+    """See `minigrad_nn.kernels.max_pool_input`."""
+    result = Result((*g.shape[:2], *geometry.size), g.dtype, out, g, indices, *_parts(epilogue))
+    if result.buffer.size:
+        plan = _plan(geometry)
+        return_kernel(
+            flat(g),
+            flat(indices),
+            result.buffer.reshape(-1),
+            _product(geometry.output),
+            plan.places,
+            plan.gets,
+            plan.reach,
+            plan.bounds,
+            plan.last,
+        )
+    finish(result.buffer, epilogue)
+    return result.deliver()
 
 
 def gather(
@@ -246,9 +346,16 @@ def _pool(
 ) -> np.ndarray:
     result = Result((*x.shape[:2], *geometry.output), x.dtype, out, x, *_parts(epilogue))
     if result.buffer.size:
-        size, output, dilation = _sizes(geometry)
+        plan, (shares, _, counts) = _plan(geometry), _divisors(geometry, count, x.dtype)
         sum_kernel(
-            flat(x), result.buffer.reshape(-1), size, output, dilation, spans(geometry), count
+            flat(x),
+            result.buffer.reshape(-1),
+            _product(geometry.size),
+            plan.windows,
+            plan.reads,
+            shares,
+            counts,
+            plan.last,
         )
     finish(result.buffer, epilogue)
     return result.deliver()
@@ -259,9 +366,18 @@ def _pool_input(
 ) -> np.ndarray:
     result = Result((*g.shape[:2], *geometry.size), g.dtype, out, g, *_parts(epilogue))
     if result.buffer.size:
-        size, output, dilation = _sizes(geometry)
+        plan, (_, shares, counts) = _plan(geometry), _divisors(geometry, count, g.dtype)
         spread_kernel(
-            flat(g), result.buffer.reshape(-1), size, output, dilation, spans(geometry), count
+            flat(g),
+            result.buffer.reshape(-1),
+            _product(geometry.output),
+            plan.places,
+            plan.gets,
+            shares,
+            plan.reach,
+            plan.bounds,
+            counts,
+            plan.last,
         )
     finish(result.buffer, epilogue)
     return result.deliver()
@@ -275,7 +391,7 @@ def sum_pool(
     epilogue: Epilogue | None,
 ) -> np.ndarray:
     """See `minigrad_nn.kernels.sum_pool`."""
-    return _pool(x, geometry, 0, out, epilogue)
+    return _pool(x, geometry, NOTHING, out, epilogue)
 
 
 def sum_pool_input(
@@ -286,7 +402,7 @@ def sum_pool_input(
     epilogue: Epilogue | None,
 ) -> np.ndarray:
     """See `minigrad_nn.kernels.sum_pool_input`."""
-    return _pool_input(g, geometry, 0, out, epilogue)
+    return _pool_input(g, geometry, NOTHING, out, epilogue)
 
 
 def average_pool(
@@ -298,7 +414,7 @@ def average_pool(
     epilogue: Epilogue | None,
 ) -> np.ndarray:
     """See `minigrad_nn.kernels.average_pool`."""
-    return _pool(x, geometry, 2 if count_include_pad else 1, out, epilogue)
+    return _pool(x, geometry, PADDED if count_include_pad else INSIDE, out, epilogue)
 
 
 def average_pool_input(
@@ -310,7 +426,7 @@ def average_pool_input(
     epilogue: Epilogue | None,
 ) -> np.ndarray:
     """See `minigrad_nn.kernels.average_pool_input`."""
-    return _pool_input(g, geometry, 2 if count_include_pad else 1, out, epilogue)
+    return _pool_input(g, geometry, PADDED if count_include_pad else INSIDE, out, epilogue)
 
 
 def _parts(epilogue: Epilogue | None) -> tuple[Any, Any]:

@@ -41,8 +41,11 @@ def vector_shape(cpu: str, features: str) -> tuple[int, int]:
     return 16, 2
 
 
-VECTOR_BYTES, VECTORS = vector_shape(*cpu_target.target_context.codegen().magic_tuple()[1:])
+_processor = cpu_target.target_context.codegen().magic_tuple()[1:]
+VECTOR_BYTES, VECTORS = vector_shape(*_processor)
 ROWS = 6
+# Whether a load or store of some lanes costs no more than that of all.
+masks_are_free = "+avx512vl" in _processor[1].split(",")
 
 
 def lanes(itemsize: int) -> int:

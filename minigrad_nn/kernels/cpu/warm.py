@@ -29,7 +29,7 @@ def _operands(dtype: Any, geometry: Geometry = GEOMETRY) -> dict[str, np.ndarray
         "w": np.ones((1, 1, *geometry.kernel), dtype),
         "g": np.ones((1, 1, *geometry.output), dtype),
         "vector": np.ones(1, dtype),
-        "indices": np.zeros((1, 1, 2, 2), np.int64),
+        "indices": np.zeros((1, 1, 2, 2), np.int32),
     }
 
 
@@ -57,6 +57,9 @@ CALLS: dict[str, Callable[[dict[str, np.ndarray]], Any]] = {
     "conv_input": _rows("conv_input", "g", "w"),
     "conv_weight": _rows("conv_weight", "x", "g"),
     "max_pool": lambda a: pool.max_pool(a["x"], GEOMETRY, None, None, None, RELU),
+    "max_pool_input": lambda a: pool.max_pool_input(
+        a["g"], a["indices"], GEOMETRY, None, None, RELU
+    ),
     "gather": lambda a: pool.gather(a["x"], a["indices"], None, None, RELU),
     "scatter": lambda a: pool.scatter(a["g"], a["indices"], (3, 3), None, None, RELU),
     "sum_pool": lambda a: pool.sum_pool(a["x"], GEOMETRY, None, None, RELU),
