@@ -203,6 +203,9 @@ def work(peer: str, name: str, inference: bool) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     try:
         if peer == "minigrad":
+            from minigrad_nn.kernels import reuse_memory
+
+            reuse_memory().__enter__()  # as `train.fit` does, until the process ends
             step = minigrad_step(name, inference)
         else:
             step = torch_step(name, inference, peer == "torch.compile")

@@ -30,6 +30,7 @@ from minigrad.creation import (
     zeros_like,
 )
 from minigrad.dtypes import bool_, float16, float32, float64, int8, int16, int32, int64, uint8
+from minigrad.memory import empty_memory, memory_stats
 from minigrad.ops.elementwise import (
     abs,
     absolute,

@@ -25,7 +25,13 @@ FLOORS = [
         "minigrad.plans",
         "minigrad.recording",
     },
-    {"minigrad.backend", "minigrad.convert", "minigrad.dtypes", "minigrad.random"},
+    {
+        "minigrad.backend",
+        "minigrad.convert",
+        "minigrad.dtypes",
+        "minigrad.memory",
+        "minigrad.random",
+    },
     {"minigrad.ops"},
     {"minigrad.nodes", "minigrad.operators"},
     {"minigrad.scalar", "minigrad.tensor"},
@@ -42,6 +48,7 @@ FLOORS = [
     {"minigrad_nn.kernels", "minigrad_nn.data"},
     {"minigrad_nn.functional"},
     {
+        "minigrad_nn.chaining",
         "minigrad_nn.module",
         "minigrad_nn.layers",
         "minigrad_nn.init",
@@ -62,7 +69,7 @@ FLOORS = [
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # Rooms that work on arrays, and what they may take from the engine: nothing that knows a graph.
 ARRAY_ROOMS = {"minigrad_nn.kernels", "minigrad_nn.data"}
-ARRAY_ENGINE = {"minigrad.backend", "minigrad.dtypes", "minigrad.random"}
+ARRAY_ENGINE = {"minigrad.backend", "minigrad.memory", "minigrad.dtypes", "minigrad.random"}
 # The scalar chain rule needs no arrays, and the data needs no compiler.
 FORBIDDEN_LIBRARIES = {
     "minigrad.core": {"numpy", "numba"},

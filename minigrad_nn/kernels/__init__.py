@@ -33,6 +33,7 @@ from typing import Any, NamedTuple
 from .convolution import conv, conv_input, conv_weight
 from .epilogue import Epilogue
 from .geometry import Geometry, output_size
+from .memory import reuse_memory
 from .normalisation import (
     BatchNorm,
     BatchNormBackward,
@@ -89,6 +90,7 @@ __all__ = [
     "offers",
     "output_size",
     "register",
+    "reuse_memory",
     "rnn",
     "rnn_backward",
     "scatter",

@@ -18,6 +18,7 @@ import minigrad
 
 from ..data import Loader
 from ..functional import cross_entropy
+from ..kernels import reuse_memory
 from ..metrics import accuracy
 from ..module import Module
 from ..optim import Optimizer, clip_grad_norm_
@@ -49,7 +50,8 @@ def fit(
     """Train a model until `epochs` epochs are complete.
 
     Ctrl-C ends the training after the batch at hand, so that a checkpoint made then is whole; a
-    second Ctrl-C ends it at once.
+    second Ctrl-C ends it at once.  Memory of results is kept from step to step
+    (`minigrad_nn.kernels.reuse_memory`).
 
     Args:
         model: maps a batch of inputs to predictions.
@@ -77,7 +79,7 @@ def fit(
     if resume is not None:
         run.load(resume)
 
-    with _interruptible(run), _closing(run):
+    with _interruptible(run), _closing(run), _memory(model):
         _tell(run, "on_begin")
         while run.epoch < epochs and not run.stopped():
             started, before = time.perf_counter(), run.seconds
@@ -137,7 +139,7 @@ def evaluate(
     samples = 0
     try:
         model.eval()
-        with minigrad.no_grad():
+        with minigrad.no_grad(), _memory(model):
             for inputs, targets in loader:
                 prediction = model(_tensor(inputs, model))
                 values = {"loss": loss(prediction, targets).item()}
@@ -158,6 +160,17 @@ def _tensor(inputs: Any, model: Module) -> minigrad.Tensor:
     x = minigrad.tensor(inputs)
     first = next(model.parameters(), None)
     return x if first is None else x.to(first.device)
+
+
+# Parameters from which the memory of results is kept between steps.
+MANY = 1 << 14
+
+
+def _memory(model: Module) -> contextlib.AbstractContextManager[None]:
+    """Keep the memory of results for the next step, where they are large."""
+    if sum(p.size for p in model.parameters()) < MANY:
+        return contextlib.nullcontext()
+    return reuse_memory()
 
 
 def _tell(run: Run, event: str) -> None:
