@@ -20,22 +20,14 @@ from .array import CudaArray
 from .arrays import Result, Scratch, epilogue_arrays, flat, nothing, parts, product, sheet
 from .driver import numba_cuda, simulated
 from .launch import BLOCK, Kernel, kernel, line
+from .plan import NUMBERS, numbers
 from .product import add_parts
 
 cuda: Any = numba_cuda()
 
-SIZES = 19
-"""How many integers describe a geometry: see `_sizes`."""
 THREADS = 8 if simulated() else BLOCK
 """Threads of a block that sums; a power of 2."""
 PLACES_OF_A_PART = THREADS * (4 if simulated() else 32)
-
-
-def _sizes(geometry: Geometry) -> tuple[int, ...]:
-    """Input, output, kernel, stride, padding before, dilation: 3 each; and how many taps."""
-    v = geometry.volume
-    before = tuple(pair[0] for pair in v.padding)
-    return (*v.size, *v.output, *v.kernel, *v.stride, *before, *v.dilation, v.taps)
 
 
 @cache
@@ -81,7 +73,7 @@ def filter_planes(dtype: Any) -> Kernel:
     filter_kernel.__name__ = f"filter_planes_{name}"
     array = f"{name}[::1]"
     five = ", ".join([array] * 5)
-    made = kernel(f"void({five}, int64, int64, int64, int64, UniTuple(int64, {SIZES}))")
+    made = kernel(f"void({five}, int64, int64, int64, int64, UniTuple(int64, {NUMBERS}))")
     return made(filter_kernel)
 
 
@@ -118,7 +110,7 @@ def filter_back(dtype: Any) -> Kernel:
                             reach_y = int32(y0 - j * d_y)
                             at_y = int32(uint32(uint32(reach_y) // uint32(s_y)))
                             row = source + (at_z * p_y + at_y) * p_x
-                            # What lies before the first place is large without a sign, and no multiple.
+                            # A place before the first is large without a sign, and no multiple.
                             inside = reach_z == at_z * s_z and reach_y == at_y * s_y
                             inside = inside and 0 <= at_z < p_z and 0 <= at_y < p_y
                             for k in range(k_x):
@@ -137,7 +129,7 @@ def filter_back(dtype: Any) -> Kernel:
     back_kernel.__name__ = f"filter_back_{name}"
     array = f"{name}[::1]"
     five = ", ".join([array] * 5)
-    made = kernel(f"void({five}, int64, int64, int64, int64, UniTuple(int64, {SIZES}))")
+    made = kernel(f"void({five}, int64, int64, int64, int64, UniTuple(int64, {NUMBERS}))")
     return made(back_kernel)
 
 
@@ -186,7 +178,7 @@ def filter_weight(dtype: Any) -> Kernel:
     weight_kernel.__name__ = f"filter_weight_{name}"
     array = f"{name}[::1]"
     made = kernel(
-        f"void({array}, {array}, {array}, int64, int64, int64, int64, UniTuple(int64, {SIZES}))"
+        f"void({array}, {array}, {array}, int64, int64, int64, int64, UniTuple(int64, {NUMBERS}))"
     )
     return made(weight_kernel)
 
@@ -243,7 +235,7 @@ def _run(
             channels,
             w.shape[0] // geometry.groups,
             relu,
-            _sizes(geometry),
+            numbers(geometry),
         )
     return result.deliver()
 
@@ -278,7 +270,7 @@ def conv_weight(
         filters,
         filters // geometry.groups,
         length,
-        _sizes(geometry),
+        numbers(geometry),
     )
     add_parts(x.dtype)(
         *line(x.card, target.size),

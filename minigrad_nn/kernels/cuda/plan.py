@@ -27,6 +27,18 @@ TERM = 4
 """Columns of `Plan.terms`: the offset in a plane's memory, and those along the 3 axes."""
 PASS = 12
 """Columns of `Plan.passes`: first term, how many; places, origin, first place written (3 each)."""
+NUMBERS = 19
+"""How many integers `numbers` gives."""
+
+
+def numbers(geometry: Geometry) -> tuple[int, ...]:
+    """A geometry as kernels without tables take it.
+
+    Input, output, kernel, stride, padding before and dilation, 3 numbers each; and the taps.
+    """
+    v = geometry.volume
+    before = tuple(pair[0] for pair in v.padding)
+    return (*v.size, *v.output, *v.kernel, *v.stride, *before, *v.dilation, v.taps)
 
 
 @dataclass(frozen=True, eq=False)
