@@ -42,24 +42,55 @@ def ghost_of(shape: Any, dtype: Any) -> np.ndarray:
     return np.asarray(_Interface(tuple(shape), np.dtype(dtype)))
 
 
+def _strides_of_view(ghost: np.ndarray, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The strides with which the same memory has another shape; None where there are none.
+
+    NumPy finds out by trying, and reads the memory to make the copy that it then refuses.
+    """
+    # The axes from the last to the first, those joined that follow each other without a gap.
+    runs: list[tuple[int, int]] = []  # length, and bytes from one element to the next
+    for length, stride in zip(ghost.shape[::-1], ghost.strides[::-1], strict=True):
+        if length == 1:
+            continue
+        if runs and stride == runs[-1][0] * runs[-1][1]:
+            runs[-1] = runs[-1][0] * length, runs[-1][1]
+        else:
+            runs.append((length, stride))
+    strides: list[int] = []
+    left, stride = 1, ghost.itemsize
+    for length in shape[::-1]:
+        if length > 1 and left == 1:
+            left, stride = runs.pop(0)
+        if left % length:
+            return None
+        strides.append(stride)
+        left, stride = left // length, stride * length
+    return tuple(strides[::-1])
+
+
 def _sizes(shape: Any) -> tuple[int, ...]:
     return tuple(map(int, shape)) if isinstance(shape, Sequence) else (int(shape),)
 
 
-class CudaArray:
+class CudaArray(np.lib.mixins.NDArrayOperatorsMixin):
     """An array in a card's memory.  Made by `empty`, `from_numpy` and NumPy's functions.
+
+    Operators and NumPy's functions compute on the card (see `protocol`).  Nothing is moved between
+    memories unless it is asked for, by `from_numpy`, `to_numpy`, or by writing a NumPy array into
+    an index.
 
     Attributes:
         card: the card that it lies on; each card has a subclass of its own.
         base: the array whose memory this one shares, None for its owner.
     """
 
-    __slots__ = ("__weakref__", "_block", "_device_array", "_ghost", "base")
+    __slots__ = ("__weakref__", "_block", "_device_array", "_ghost", "_span", "base")
 
     card: ClassVar[Card]
     _block: Block
     _ghost: np.ndarray
     _device_array: Any
+    _span: tuple[Any, int] | None
     base: CudaArray | None
 
     # --- making ----------------------------------------------------------------------------------
@@ -95,7 +126,7 @@ class CudaArray:
         new = object.__new__(cls)
         new._block = block
         new._ghost = ghost
-        new._device_array = None
+        new._device_array = new._span = None
         new.base = base
         return new
 
@@ -171,6 +202,25 @@ class CudaArray:
             )
         return self._device_array
 
+    @property
+    def span(self) -> tuple[Any, int]:
+        """Numba's array of one axis over all memory from the lowest element to the highest one.
+
+        And the place of the first element in it: kernels compute the other places from strides.
+        """
+        if self._span is None:
+            ghost, block = self._ghost, self._block
+            if ghost.flags.c_contiguous and ghost.ndim == 1:
+                self._span = self.device_array, 0
+            else:
+                low, high = np.lib.array_utils.byte_bounds(ghost)
+                count = (high - low) // ghost.itemsize
+                whole = ghost_of((count,), ghost.dtype)
+                memory = self.card.driver.view(block.memory, block.start + low - _NOWHERE, whole)
+                first = ghost.__array_interface__["data"][0]
+                self._span = memory, (first - low) // ghost.itemsize
+        return self._span
+
     def __len__(self) -> int:
         return len(self._ghost)
 
@@ -186,14 +236,15 @@ class CudaArray:
 
     def reshape(self, *shape: Any) -> Self:
         """The same elements in another shape: a view where strides allow it, else a copy."""
-        ghost = self._ghost.view()
+        ghost = self._ghost
         sizes = shape[0] if len(shape) == 1 else shape
         new = ghost_of(ghost.shape, ghost.dtype).reshape(sizes)  # says what is wrong with it
-        try:
-            ghost.shape = new.shape
-        except AttributeError:
+        if ghost.flags.c_contiguous:
+            return self._like(ghost.reshape(new.shape))
+        strides = _strides_of_view(ghost, new.shape)
+        if strides is None:
             return self.copy()._like(new)
-        return self._like(ghost)
+        return self._like(np.lib.stride_tricks.as_strided(ghost, new.shape, strides))
 
     def ravel(self) -> Self:
         """All elements in one axis, last axis fastest."""
@@ -218,17 +269,44 @@ class CudaArray:
 
     # --- elements --------------------------------------------------------------------------------
 
+    def __getitem__(self, key: Any) -> CudaArray:
+        from . import index
+
+        return index.getitem(self, key)
+
+    def __setitem__(self, key: Any, values: Any) -> None:
+        from . import index
+
+        index.setitem(self, key, values)
+
+    def __iter__(self) -> Any:
+        return (self[i] for i in range(len(self)))
+
+    def astype(self, dtype: Any, copy: bool = True) -> CudaArray:
+        """The same values in another dtype; itself where nothing changes and no copy is wanted."""
+        from . import elementwise
+
+        if not copy and self.dtype == np.dtype(dtype):
+            return self
+        return elementwise.assign(self.empty(self.shape, dtype), self)
+
     def copy(self, order: str = "C") -> Self:
         """A copy in C order."""
+        from . import elementwise
+
         new = self.empty(self.shape, self.dtype)
-        if not self.size:
-            return new
-        if self.flags.c_contiguous:
+        if self.size and self.flags.c_contiguous:
             with self.card.driver:
                 new.device_array.copy_to_device(self.device_array, stream=self.card.stream)
-            return new
-        host = self.transpose(_by_stride(self._ghost))
-        raise NotImplementedError(f"a copy of strides {host.strides}")
+        elif self.size:
+            elementwise.assign(new, self)
+        return new
+
+    def fill(self, value: float) -> None:
+        """Write one value everywhere."""
+        from . import elementwise
+
+        elementwise.assign(self, value)
 
     def item(self) -> Any:
         """The only element, as a Python number."""
@@ -238,6 +316,61 @@ class CudaArray:
         """The elements as nested lists of Python numbers."""
         return self.to_numpy().tolist()
 
+    def __bool__(self) -> bool:
+        if self.size != 1:
+            raise ValueError(
+                "the truth value of an array with more than one element is ambiguous: use .any() "
+                "or .all()"
+            )
+        return bool(self.item())
 
-def _by_stride(ghost: np.ndarray) -> tuple[int, ...]:
-    return tuple(sorted(range(ghost.ndim), key=lambda axis: -abs(ghost.strides[axis])))
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        return self.to_numpy().__index__()
+
+    def sum(self, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> CudaArray:
+        """Sum over axes."""
+        return np.sum(self, axis=axis, dtype=dtype, keepdims=keepdims)
+
+    def mean(self, axis: Any = None, keepdims: bool = False) -> CudaArray:
+        """Mean over axes."""
+        return np.mean(self, axis=axis, keepdims=keepdims)
+
+    def max(self, axis: Any = None, keepdims: bool = False) -> CudaArray:
+        """Largest element over axes."""
+        return np.max(self, axis=axis, keepdims=keepdims)
+
+    def min(self, axis: Any = None, keepdims: bool = False) -> CudaArray:
+        """Smallest element over axes."""
+        return np.min(self, axis=axis, keepdims=keepdims)
+
+    def any(self, axis: Any = None, keepdims: bool = False) -> CudaArray:
+        """Whether some element is true."""
+        return np.any(self, axis=axis, keepdims=keepdims)
+
+    def all(self, axis: Any = None, keepdims: bool = False) -> CudaArray:
+        """Whether all elements are true."""
+        return np.all(self, axis=axis, keepdims=keepdims)
+
+    # --- NumPy's protocols -----------------------------------------------------------------------
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        from . import protocol
+
+        return protocol.array_ufunc(self, ufunc, method, inputs, options)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
+        from . import protocol
+
+        return protocol.array_function(self, function, args, options)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        raise TypeError(
+            f"an array of {self.card.name} does not become a NumPy array by itself: call "
+            ".to_numpy(), or .numpy() on a tensor"
+        )

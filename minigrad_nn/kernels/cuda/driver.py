@@ -8,6 +8,7 @@ driver too: its memory is NumPy's, and its threads are Python's.
 from __future__ import annotations
 
 import os
+import sys
 from functools import cache
 from typing import Any, NamedTuple, Protocol
 
@@ -241,6 +242,10 @@ class SimulatedDriver:
 
     limits = Limits("Numba's simulator", (5, 2), 1, 64, 64, 48 * 1024)
     stream = 0
+
+    def __init__(self) -> None:
+        """Python is told to change threads often: the simulated ones wait for each other a lot."""
+        sys.setswitchinterval(1e-5)
 
     def __enter__(self) -> None:
         """There is one card only."""

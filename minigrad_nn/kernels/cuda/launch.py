@@ -93,7 +93,9 @@ class Kernel:
                 self._dispatcher = cuda.jit(**self.options)(self.py_func)
         return self._dispatcher
 
-    def __call__(self, grid: Any, block: Any, *arguments: Any, shared: int = 0) -> None:
+    def __call__(
+        self, grid: Any, block: Any, *arguments: Any, shared: int = 0, card: Card | None = None
+    ) -> None:
         """Start it on the card of its arrays; this does not wait for the result.
 
         Args:
@@ -101,8 +103,8 @@ class Kernel:
             block: how many threads in each block, likewise.
             arguments: what the kernel takes; `CudaArray`s as they are.
             shared: bytes of dynamic shared memory.
+            card: where to start it, where all arrays are given as Numba's.
         """
-        card = None
         passed = []
         for argument in arguments:
             if isinstance(argument, CudaArray):

@@ -1,0 +1,519 @@
+"""NumPy's functions on a card's arrays: which there are, and what each of them calls.
+
+`numpy.add(x, y)` and `numpy.concatenate([x, y])` ask their arguments for an implementation; this
+file is the answer, so that the engine's ops run on a card as they are written for the CPU.  A
+function that is not here raises, and says what to do instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from . import elementwise, index, reduce
+from .array import CudaArray
+
+__all__ = ["FUNCTIONS", "array_function", "array_ufunc"]
+
+FUNCTIONS: dict[Any, Callable[..., Any]] = {}
+"""What computes a function of NumPy: called with the class of the card's arrays first."""
+
+
+def _for(*functions: Any) -> Callable[[Callable], Callable]:
+    def put(implementation: Callable) -> Callable:
+        FUNCTIONS.update(dict.fromkeys(functions, implementation))
+        return implementation
+
+    return put
+
+
+def _refuse(what: str) -> NotImplementedError:
+    return NotImplementedError(
+        f"{what} is not written for CUDA: compute it on the CPU, with "
+        '.to("cpu") on tensors or .to_numpy() on arrays, or register a kernel with '
+        "minigrad.backend.register_kernel"
+    )
+
+
+def operands_of(name: str, kind: type[CudaArray], values: Any) -> list[Any]:
+    """Arguments of a function: arrays of this card and numbers.
+
+    Raises:
+        TypeError: an array of the host with axes, or one of another card.
+    """
+    found = []
+    for value in values:
+        if isinstance(value, np.ndarray):
+            if value.ndim:
+                raise TypeError(
+                    f"{name}: arrays of {kind.card.name} and of the CPU (a NumPy array of shape "
+                    f"{value.shape}) do not mix; move them to one device first with `.to(...)`"
+                )
+            value = value[()]
+        elif isinstance(value, CudaArray):
+            if type(value) is not kind:
+                raise TypeError(
+                    f"{name}: arrays of {kind.card.name} and of {value.card.name} do not mix; move "
+                    "them to one device first with `.to(...)`"
+                )
+        elif not isinstance(value, (bool, int, float, np.generic)):
+            raise TypeError(f"{name}: {type(value).__name__} is no array and no number")
+        found.append(value)
+    return found
+
+
+def array_ufunc(
+    x: CudaArray, ufunc: np.ufunc, method: str, inputs: tuple, options: dict[str, Any]
+) -> Any:
+    """A ufunc that was called with a card's array: what `CudaArray.__array_ufunc__` does."""
+    out = options.pop("out", None)
+    target = out[0] if out else None
+    if target is not None and not isinstance(target, CudaArray):
+        raise TypeError(f"{ufunc.__name__}: out must be an array of {x.card.name}")
+    name, kind = ufunc.__name__, type(x)
+    if method == "at":
+        buffer, where, *values = inputs
+        if ufunc is not np.add or not isinstance(buffer, CudaArray):
+            raise _refuse(f"numpy.{name}.at")
+        (value,) = operands_of(name, kind, values)
+        return index.add_at(buffer, where, value)
+    if options.pop("casting", "same_kind") not in ("same_kind", "unsafe"):
+        raise _refuse(f"numpy.{name} with a casting of its own")
+    values = operands_of(name, kind, inputs)
+    if method == "reduce":
+        options.pop("where", None)
+        if options.get("initial", 0) is np._NoValue:
+            del options["initial"]
+        (whole,) = values
+        return reduce.reduce(ufunc, whole, out=target, **options)
+    if method == "accumulate":
+        return reduce.accumulate(ufunc, *values, **options)
+    if method != "__call__" or set(options) - {"dtype"}:
+        raise _refuse(f"numpy.{name}.{method} with {', '.join(options) or 'no options'}")
+    if ufunc is np.matmul:
+        a, b = values
+        return _matmul(a, b, target)
+    return elementwise.apply(ufunc, *values, out=target, **options)
+
+
+def array_function(x: CudaArray, function: Any, args: tuple, options: dict[str, Any]) -> Any:
+    """A function that was called with a card's array: what `__array_function__` does."""
+    found = FUNCTIONS.get(function)
+    if found is None:
+        module = getattr(function, "__module__", "numpy")
+        raise _refuse(f"{module}.{function.__name__}")
+    return found(type(x), *args, **options)
+
+
+# --- what an array is ----------------------------------------------------------------------------
+
+
+@_for(np.shape)
+def _shape(kind: Any, x: CudaArray) -> tuple[int, ...]:
+    return x.shape
+
+
+@_for(np.ndim)
+def _ndim(kind: Any, x: CudaArray) -> int:
+    return x.ndim
+
+
+@_for(np.size)
+def _size(kind: Any, x: CudaArray, axis: int | None = None) -> int:
+    return x.size if axis is None else x.shape[axis]
+
+
+@_for(np.result_type)
+def _result_type(kind: Any, *values: Any) -> np.dtype:
+    return np.result_type(*(x.dtype if isinstance(x, CudaArray) else x for x in values))
+
+
+@_for(np.can_cast)
+def _can_cast(kind: Any, source: Any, to: Any, casting: Any = "safe") -> bool:
+    return np.can_cast(source.dtype, to, casting)
+
+
+@_for(np.may_share_memory, np.shares_memory)
+def _may_share_memory(kind: Any, a: Any, b: Any) -> bool:
+    both = isinstance(a, CudaArray) and isinstance(b, CudaArray)
+    return both and a._block is b._block and np.may_share_memory(a._ghost, b._ghost)
+
+
+# --- making --------------------------------------------------------------------------------------
+
+
+@_for(np.empty)
+def _empty(kind: Any, shape: Any, dtype: Any = float, order: str = "C") -> CudaArray:
+    return kind.empty(shape, dtype)
+
+
+@_for(np.zeros)
+def _zeros(kind: Any, shape: Any, dtype: Any = float, order: str = "C") -> CudaArray:
+    return elementwise.assign(kind.empty(shape, dtype), 0)
+
+
+@_for(np.ones)
+def _ones(kind: Any, shape: Any, dtype: Any = None, order: str = "C") -> CudaArray:
+    return elementwise.assign(kind.empty(shape, dtype or float), 1)
+
+
+@_for(np.full)
+def _full(kind: Any, shape: Any, value: Any, dtype: Any = None, order: str = "C") -> CudaArray:
+    dtype = np.asarray(value).dtype if dtype is None else dtype
+    return elementwise.assign(kind.empty(shape, dtype), value)
+
+
+@_for(np.empty_like)
+def _empty_like(kind: Any, x: Any, dtype: Any = None, shape: Any = None, **more: Any) -> CudaArray:
+    return kind.empty(x.shape if shape is None else shape, x.dtype if dtype is None else dtype)
+
+
+@_for(np.zeros_like)
+def _zeros_like(kind: Any, x: Any, dtype: Any = None, shape: Any = None, **more: Any) -> CudaArray:
+    return elementwise.assign(_empty_like(kind, x, dtype, shape), 0)
+
+
+@_for(np.ones_like)
+def _ones_like(kind: Any, x: Any, dtype: Any = None, shape: Any = None, **more: Any) -> CudaArray:
+    return elementwise.assign(_empty_like(kind, x, dtype, shape), 1)
+
+
+@_for(np.full_like)
+def _full_like(
+    kind: Any, x: Any, value: Any, dtype: Any = None, shape: Any = None, **more: Any
+) -> CudaArray:
+    return elementwise.assign(_empty_like(kind, x, dtype, shape), value)
+
+
+@_for(np.asarray, np.array, np.ascontiguousarray)
+def _asarray(kind: Any, data: Any, dtype: Any = None, **more: Any) -> CudaArray:
+    if isinstance(data, CudaArray):
+        return data.astype(data.dtype if dtype is None else dtype, copy=more.get("copy", False))
+    return kind.from_numpy(np.asarray(data, dtype))
+
+
+@_for(np.copy)
+def _copy(kind: Any, x: CudaArray, *more: Any, **options: Any) -> CudaArray:
+    return x.copy()
+
+
+@_for(np.copyto)
+def _copyto(kind: Any, out: CudaArray, value: Any, casting: str = "same_kind") -> None:
+    out[...] = value
+
+
+# --- views ---------------------------------------------------------------------------------------
+
+
+def _as_ghosts(function: Any) -> None:
+    """A function that only arranges elements anew: NumPy does it to the ghost."""
+
+    def arrange(kind: Any, x: CudaArray, *args: Any, **options: Any) -> CudaArray:
+        return x._like(function(x._ghost, *args, **options))
+
+    FUNCTIONS[function] = arrange
+
+
+for _arrange in (
+    np.transpose,
+    np.swapaxes,
+    np.moveaxis,
+    np.rollaxis,
+    np.expand_dims,
+    np.squeeze,
+    np.broadcast_to,
+    np.flip,
+    np.fliplr,
+    np.flipud,
+    np.rot90,
+    np.diagonal,
+):
+    _as_ghosts(_arrange)
+
+
+@_for(np.reshape)
+def _reshape(kind: Any, x: CudaArray, shape: Any = None, **more: Any) -> CudaArray:
+    return x.reshape(shape)
+
+
+@_for(np.ravel)
+def _ravel(kind: Any, x: CudaArray, order: str = "C") -> CudaArray:
+    return x.reshape(-1)
+
+
+@_for(np.atleast_1d)
+def _atleast_1d(kind: Any, x: CudaArray) -> CudaArray:
+    return x if x.ndim else x.reshape(1)
+
+
+# --- joining and choosing ------------------------------------------------------------------------
+
+
+@_for(np.concatenate)
+def _concatenate(kind: Any, arrays: Any, axis: int | None = 0, out: Any = None) -> CudaArray:
+    parts = operands_of("concatenate", kind, arrays)
+    if axis is None:
+        parts, axis = [part.reshape(-1) for part in parts], 0
+    # Of things without memory, NumPy says the shape, or what is wrong with it.
+    whole = np.concatenate([np.broadcast_to(np.empty((), p.dtype), p.shape) for p in parts], axis)
+    found = kind.empty(whole.shape, whole.dtype) if out is None else out
+    start = 0
+    for part in parts:
+        place = (slice(None),) * (axis % found.ndim) + (slice(start, start + part.shape[axis]),)
+        found[place] = part
+        start += part.shape[axis]
+    return found
+
+
+@_for(np.stack)
+def _stack(kind: Any, arrays: Any, axis: int = 0, out: Any = None) -> CudaArray:
+    return _concatenate(kind, [np.expand_dims(x, axis) for x in arrays], axis, out)
+
+
+@_for(np.where)
+def _where(kind: Any, condition: Any, a: Any, b: Any) -> CudaArray:
+    return elementwise.where(*operands_of("where", kind, (condition, a, b)))
+
+
+@_for(np.clip)
+def _clip(kind: Any, x: Any, low: Any = None, high: Any = None, out: Any = None) -> CudaArray:
+    found = x if low is None else np.maximum(x, low)
+    found = found if high is None else np.minimum(found, high)
+    found = found.copy() if found is x else found
+    return found if out is None else elementwise.assign(out, found)
+
+
+@_for(np.pad)
+def _pad(kind: Any, x: CudaArray, width: Any, mode: str = "constant", **more: Any) -> CudaArray:
+    if mode != "constant":
+        raise _refuse(f"numpy.pad of mode {mode!r}")
+    pairs = np.broadcast_to(width, (x.ndim, 2)).tolist()
+    shape = tuple(n + before + after for n, (before, after) in zip(x.shape, pairs, strict=True))
+    found = _full(kind, shape, more.get("constant_values", 0), x.dtype)
+    found[tuple(slice(b, b + n) for n, (b, _) in zip(x.shape, pairs, strict=True))] = x
+    return found
+
+
+@_for(np.roll)
+def _roll(kind: Any, x: CudaArray, shift: Any, axis: Any = None) -> CudaArray:
+    if axis is None:
+        return _roll(kind, x.reshape(-1), shift, 0).reshape(x.shape)
+    shifts, axes = np.broadcast_arrays(shift, axis)
+    for s, a in zip(shifts.reshape(-1).tolist(), axes.reshape(-1).tolist(), strict=True):
+        n = x.shape[a]
+        if n and s % n:
+            lead = (slice(None),) * (a % x.ndim)
+            cut = n - s % n
+            x = _concatenate(kind, [x[(*lead, slice(cut, n))], x[(*lead, slice(0, cut))]], a)
+    return x.copy() if x.base is not None else x
+
+
+@_for(np.take)
+def _take(kind: Any, x: CudaArray, indices: Any, axis: int | None = None) -> CudaArray:
+    if axis is None:
+        x, axis = x.reshape(-1), 0
+    return x[(*(slice(None),) * (axis % x.ndim), np.asarray(index._on_host(indices)))]
+
+
+@_for(np.take_along_axis)
+def _take_along_axis(kind: Any, x: CudaArray, indices: Any, axis: int) -> CudaArray:
+    grid: list[Any] = list(np.ogrid[tuple(slice(n) for n in x.shape)])
+    grid[axis] = index._on_host(indices)
+    return x[tuple(grid)]
+
+
+# --- reductions ----------------------------------------------------------------------------------
+
+
+def _reduction(function: Any, ufunc: np.ufunc) -> None:
+    def compute(
+        kind: Any,
+        x: CudaArray,
+        axis: Any = None,
+        dtype: Any = None,
+        out: Any = None,
+        keepdims: bool = False,
+        initial: Any = None,
+    ) -> CudaArray:
+        return reduce.reduce(ufunc, x, axis, dtype, out, keepdims, initial)
+
+    FUNCTIONS[function] = compute
+
+
+_reduction(np.sum, np.add)
+_reduction(np.prod, np.multiply)
+
+
+def _choice(function: Any, ufunc: np.ufunc) -> None:
+    def compute(
+        kind: Any,
+        x: CudaArray,
+        axis: Any = None,
+        out: Any = None,
+        keepdims: bool = False,
+        initial: Any = None,
+    ) -> CudaArray:
+        return reduce.reduce(ufunc, x, axis, None, out, keepdims, initial)
+
+    FUNCTIONS[function] = compute
+
+
+_choice(np.max, np.maximum)
+_choice(np.min, np.minimum)
+_choice(np.any, np.logical_or)
+_choice(np.all, np.logical_and)
+
+
+@_for(np.mean)
+def _mean(
+    kind: Any, x: CudaArray, axis: Any = None, dtype: Any = None, out: Any = None, **more: Any
+) -> CudaArray:
+    if dtype is None and x.dtype.kind in "biu":
+        dtype = np.float64
+    total = reduce.reduce(np.add, x, axis, dtype, None, more.get("keepdims", False))
+    count = x.size // max(total.size, 1)
+    return np.divide(total, total.dtype.type(count), out=out)
+
+
+@_for(np.count_nonzero)
+def _count_nonzero(kind: Any, x: CudaArray, axis: Any = None, keepdims: bool = False) -> CudaArray:
+    return reduce.reduce(np.add, x != 0, axis, None, None, keepdims)
+
+
+@_for(np.argmax)
+def _argmax(kind: Any, x: CudaArray, axis: Any = None, out: Any = None, **more: Any) -> CudaArray:
+    return reduce.arg("argmax", x, axis, more.get("keepdims", False))
+
+
+@_for(np.argmin)
+def _argmin(kind: Any, x: CudaArray, axis: Any = None, out: Any = None, **more: Any) -> CudaArray:
+    return reduce.arg("argmin", x, axis, more.get("keepdims", False))
+
+
+@_for(np.cumsum)
+def _cumsum(
+    kind: Any, x: CudaArray, axis: int | None = None, dtype: Any = None, out: Any = None
+) -> CudaArray:
+    found = reduce.accumulate(np.add, x, axis, dtype)
+    return found if out is None else elementwise.assign(out, found)
+
+
+@_for(np.cumprod)
+def _cumprod(
+    kind: Any, x: CudaArray, axis: int | None = None, dtype: Any = None, out: Any = None
+) -> CudaArray:
+    found = reduce.accumulate(np.multiply, x, axis, dtype)
+    return found if out is None else elementwise.assign(out, found)
+
+
+@_for(np.array_equal)
+def _array_equal(kind: Any, a: Any, b: Any) -> bool:
+    return a.shape == b.shape and bool(np.all(a == b).item())
+
+
+# --- products ------------------------------------------------------------------------------------
+
+
+def _matmul(a: Any, b: Any, out: Any = None) -> CudaArray:
+    from .product import matmul
+
+    dtype = np.result_type(a.dtype, b.dtype)
+    if dtype.kind != "f":
+        raise _refuse(f"numpy.matmul of {dtype}")
+    # Products are computed in float32 or float64; half precision is for storing.
+    computed = np.result_type(dtype, np.float32)
+    found = matmul(a.astype(computed, copy=False), b.astype(computed, copy=False))
+    if out is not None:
+        return elementwise.assign(out, found)
+    return found.astype(dtype, copy=False)
+
+
+@_for(np.dot)
+def _dot(kind: Any, a: Any, b: Any, out: Any = None) -> CudaArray:
+    if not a.ndim or not b.ndim:
+        return np.multiply(a, b, out=out)
+    if b.ndim > 2:
+        raise _refuse("numpy.dot with more than two axes on the right")
+    return _matmul(a, b, out)
+
+
+@_for(np.einsum)
+def _einsum(kind: Any, formula: str, *operands: CudaArray, **more: Any) -> CudaArray:
+    """Operands are taken in one after another; each index of a term stands there once."""
+    inputs, _, result = formula.partition("->")
+    terms = inputs.split(",")
+    term, x = terms[0], operands[0]
+    for i, (other, y) in enumerate(zip(terms[1:], operands[1:], strict=True), 1):
+        wanted = set(result).union(*terms[i + 1 :])
+        x, term = _summed(x, term, wanted | set(other))
+        y, other = _summed(y, other, wanted | set(term))
+        x, term = _pair(x, term, y, other, wanted)
+    x, term = _summed(x, term, set(result))
+    found = x.transpose([term.index(name) for name in result])
+    return found.copy() if found.base is not None else found
+
+
+def _summed(x: CudaArray, term: str, wanted: set[str]) -> tuple[CudaArray, str]:
+    """Without the indices that nobody wants any more."""
+    axes = tuple(i for i, name in enumerate(term) if name not in wanted)
+    if not axes:
+        return x, term
+    return reduce.reduce(np.add, x, axes), "".join(n for n in term if n in wanted)
+
+
+def _pair(
+    x: CudaArray, term: str, y: CudaArray, other: str, wanted: set[str]
+) -> tuple[CudaArray, str]:
+    """The product of two operands, as a batch of matrix products."""
+    batch = [n for n in term if n in other and n in wanted]
+    inner = [n for n in term if n in other and n not in wanted]
+    left = [n for n in term if n not in other]
+    right = [n for n in other if n not in term]
+    size = dict(zip(term, x.shape, strict=True)) | dict(zip(other, y.shape, strict=True))
+
+    def arranged(a: CudaArray, names: str, *groups: list[str]) -> CudaArray:
+        order = [names.index(n) for group in groups for n in group]
+        sizes = [int(np.prod([size[n] for n in group], dtype=np.int64)) for group in groups]
+        return a.transpose(order).reshape([*[size[n] for n in batch], *sizes[1:]])
+
+    final = [*batch, *left, *right]
+    if not inner:  # nothing to add up: a product of elements
+        a = arranged(x, term, batch, left, [])
+        b = arranged(y, other, batch, [], right)
+        found: Any = np.multiply(a, b)
+    else:
+        a, b = arranged(x, term, batch, left, inner), arranged(y, other, batch, inner, right)
+        found = _matmul(a, b)
+    return found.reshape([size[n] for n in final]), "".join(final)
+
+
+# --- what the host computes ----------------------------------------------------------------------
+
+
+def _on_the_host(function: Any) -> None:
+    """A function that is done by the host's NumPy: its arrays are copied there and back."""
+
+    def compute(kind: Any, *args: Any, **options: Any) -> Any:
+        host = [x.to_numpy() if isinstance(x, CudaArray) else x for x in args]
+        found = function(*host, **options)
+        if isinstance(found, tuple):
+            return tuple(kind.from_numpy(part) for part in found)
+        return kind.from_numpy(found)
+
+    FUNCTIONS[function] = compute
+
+
+# Small matrices and orders, seldom in the middle of a training step.
+for _hosted in (
+    np.argsort,
+    np.sort,
+    np.linalg.inv,
+    np.linalg.solve,
+    np.linalg.det,
+    np.linalg.cholesky,
+    np.linalg.svd,
+    np.delete,
+):
+    _on_the_host(_hosted)
