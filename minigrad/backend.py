@@ -97,6 +97,40 @@ def interpose(wrapper: Callable[[Callable, core.Op, Sequence, dict], Any]) -> It
         _interposed.remove(wrapper)
 
 
+def is_interposed() -> bool:
+    """Whether anybody sees every computation now."""
+    return bool(_interposed)
+
+
+class MixedDevices(TypeError):
+    """Arguments of one computation lie on different devices."""
+
+    def __init__(self, op_name: str, found: dict[str, int], shapes: Sequence[tuple]) -> None:
+        """The first argument on each device, by its number.
+
+        Args:
+            op_name: what was to be computed.
+            found: the number of that argument, by the name of its device.
+            shapes: of all arguments.
+        """
+        self._parts = op_name, found, shapes
+        super().__init__(self._told([None] * len(shapes)))
+
+    def _told(self, names: Sequence[str | None]) -> str:
+        op_name, found, shapes = self._parts
+        where = ", ".join(
+            f"argument {i}{f' {names[i]!r}' if names[i] else ''} on {name}"
+            for name, i in found.items()
+        )
+        sizes = " and ".join(str(shapes[i]) for i in found.values())
+        return f"{op_name}: {where}; move them to one device first with `.to(...)` (shapes {sizes})"
+
+    def named(self, arguments: Sequence) -> MixedDevices:
+        """The same with the names of the tensors that have one."""
+        self.args = (self._told([getattr(a, "name", None) for a in arguments]),)
+        return self
+
+
 def execute(op: core.Op, args: Sequence, params: dict, out: Any = None) -> Any:
     """Compute `op` on raw values: the one gate for all raw work.
 

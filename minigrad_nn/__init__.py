@@ -20,6 +20,7 @@ from typing import Any
 
 # Names that are used so often that they stand here too, by the room that they come from.
 _ROOMS = {
+    "chaining": ("Plus", "chain"),
     "ensemble": ("Ensemble", "TestTimeAugmentation"),
     "module": ("LoadResult", "Module", "ModuleList", "Parameter", "Sequential"),
     "layers": (

@@ -14,6 +14,7 @@ import numpy as np
 
 from minigrad import backend
 from minigrad.tensor import Tensor
+from minigrad_nn.chaining import chain
 
 __all__ = ["LoadResult", "Module", "ModuleList", "Parameter", "Sequential"]
 
@@ -99,14 +100,26 @@ class Module:
         try:
             output = self.forward(*args, **kwargs)
         except Exception as error:
-            self._say_where(error)
+            self.say_where(error)
             raise
         for hook in self._hooks:
             replaced = hook(self, args, output)
             output = output if replaced is None else replaced
         return output
 
-    def _say_where(self, error: Exception) -> None:
+    def together(self, x: Any, following: Sequence[Any]) -> tuple[int, Any]:
+        """Compute this and at once what can be of the stages that follow: see `chain`.
+
+        Args:
+            x: what this module gets.
+            following: modules and `Plus`, whose results nobody else waits for.
+
+        Returns:
+            How many of the following stages are done, and the result.
+        """
+        return 0, self(x)
+
+    def say_where(self, error: Exception) -> None:
         """Note on an error in which module it arose; modules further out give it a longer path."""
         inside = error.__dict__.get("_module", self)
         path = next((path for path, module in self.named_modules() if module is inside), "")
@@ -501,7 +514,8 @@ class Sequential(ModuleList):
 
     def forward(self, x: Any) -> Any:
         """Call all modules in order."""
-        for module in self.__dict__.values():
-            if isinstance(module, Module):
-                x = module(x)
-        return x
+        return chain(x, *self.children())
+
+    def together(self, x: Any, following: Sequence[Any]) -> tuple[int, Any]:
+        """The last module inside may take along what follows on the whole."""
+        return len(following), chain(x, *self.children(), *following)

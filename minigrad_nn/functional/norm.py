@@ -1,5 +1,9 @@
 """Batch normalisation: one kernel forward, one backward, and the plain formula that they equal.
 
+What stands behind a batch norm in most networks, a residual that is added and a ReLU, costs more
+than the batch norm itself if each is a pass over memory of its own.  So there are operations that
+take them along, `FUSED`, each with the composition that it equals.
+
 Ioffe and Szegedy, "Batch normalization", 2015.  Running statistics are updated outside of the
 operation: they are state, not part of the function that is differentiated.
 """
@@ -12,11 +16,13 @@ import numpy as np
 
 from minigrad import backend
 from minigrad.core import Op, Saved, raw
-from minigrad.ops.elementwise import divide, sqrt
+from minigrad.ops.elementwise import divide, relu, sqrt
 from minigrad.ops.reduce import mean as mean_over
 from minigrad.ops.shape import reshape
 from minigrad.recording import is_recomputing
 from minigrad_nn import kernels
+from minigrad_nn.functional.nonlinear import relu6
+from minigrad_nn.kernels import Epilogue
 
 __all__ = ["batch_norm"]
 
@@ -77,6 +83,69 @@ _batch_norm_given = Op(
 )
 
 
+# --- with what follows ---------------------------------------------------------------------------
+
+ACTIVATIONS: dict[str | None, Any] = {None: lambda x: x, "relu": relu, "relu6": relu6}
+
+
+def _fused(given: bool, adds: bool, activation: str | None) -> Op:
+    """`batch_norm`, or `batch_norm_given`, and then the sum with a residual and an activation."""
+    inputs = ("x", "gamma", "beta", "mean", "inverse_std", "residual")
+    inputs = tuple(
+        name
+        for name in inputs
+        if (given or name not in ("mean", "inverse_std")) and (adds or name != "residual")
+    )
+    count = 5 if given else 3
+    compute: Any = kernels.batch_norm_given if given else kernels.batch_norm
+    plain: Any = batch_norm_given_plain if given else batch_norm_plain
+
+    def forward(*args: Any, **eps: Any) -> Any:
+        epilogue = Epilogue(residual=args[count] if adds else None, activation=activation)
+        return compute(*args[:count], **eps, epilogue=epilogue)
+
+    def like(*args: Any, **eps: Any) -> Any:
+        found = plain(*args[:count], **eps)
+        y, statistics = (found, ()) if given else (found[0], found[1:])
+        y = ACTIVATIONS[activation](y + args[count] if adds else y)
+        return y if given else (y, *statistics)
+
+    def backward(saved: Saved, g: Any, needs: tuple[bool, ...]) -> list:
+        g = g if given else g[0]
+        found = kernels.batch_norm_epilogue_backward(
+            *(g, saved.x, saved.gamma, saved.beta, saved.mean, saved.inverse_std),
+            activation,
+            saved.y if adds and activation else None,
+            given=given,
+        )
+        residual = [found.gresidual if activation else g] if adds else []
+        return [*found[:3], *([None, None] if given else []), *residual]
+
+    parts = ["batch_norm"] + ["given"] * given + ["add"] * adds + [activation] * bool(activation)
+    outputs = ("y",) if given else ("y", "mean", "inverse_std")
+    return Op(
+        "_".join(part for part in parts if part),
+        forward,
+        inputs=inputs,
+        outputs=outputs,
+        differentiable=(True, False, False)[: len(outputs)],
+        saves=("x", "gamma", "beta", "mean", "inverse_std") + ("y",) * bool(adds and activation),
+        backward=backward,
+        like=like,
+        gate="selects" if activation else None,
+    )
+
+
+FUSED: dict[tuple[bool, bool, str | None], Op] = {
+    key: _fused(*key)
+    for given in (False, True)
+    for adds in (False, True)
+    for activation in ACTIVATIONS
+    if (key := (given, adds, activation))[1:] != (False, None)
+}
+"""By whether statistics are given, whether a residual is added, and the activation."""
+
+
 def _update(running: Any, value: Any, momentum: float) -> None:
     array = running._data
     array *= 1.0 - momentum
@@ -93,12 +162,18 @@ def batch_norm(
     training: bool = False,
     momentum: float = 0.1,
     eps: float = 1e-5,
+    *,
+    residual: Any = None,
+    activation: str | None = None,
 ) -> Any:
     """Give each channel mean 0 and variance 1, then scale by `weight` and shift by `bias`.
 
     While training, the statistics are those of this batch, gradients flow through them, and the
     running ones are updated in place: `running = (1 - momentum) * running + momentum * batch`,
     with the unbiased variance.  Otherwise the running ones are used, as constants.
+
+    With `residual` and `activation` it equals `activation(batch_norm(...) + residual)`, as one
+    operation that passes over memory once and keeps less of it.
 
     Args:
         x: `(N, C)` or `(N, C, *spatial)`.
@@ -107,13 +182,21 @@ def batch_norm(
         training: whose statistics to use.
         momentum: the weight of this batch in the running statistics.
         eps: added to the variance.
+        residual: the shape of x, what is added to the result; or None.
+        activation: "relu", "relu6" or None.
 
     Returns:
         The shape of x.
 
     Raises:
-        ValueError: a single value a channel while training, no statistics otherwise, or shapes
-            that do not belong together.
+        ValueError: a single value a channel while training, no statistics otherwise, shapes that
+            do not belong together, or another activation.
+
+    >>> import minigrad
+    >>> x = minigrad.tensor([[1.0], [3.0]])
+    >>> batch_norm(x, training=True, eps=0.0, activation="relu")
+    tensor([[0.],
+            [1.]])
     """
     values = raw(x)
     shape = values.shape
@@ -125,10 +208,16 @@ def batch_norm(
                 f"batch_norm: {name} must have shape {shape[1:2]}, one number for each channel of "
                 f"x of shape {shape}, got {raw(given).shape}"
             )
+    if activation not in ACTIVATIONS:
+        raise ValueError(
+            f"batch_norm: activation must be one of {tuple(ACTIVATIONS)}, got {activation!r}"
+        )
     if weight is None:
         weight = _filled(values, 1.0)
     if bias is None:
         bias = _filled(values, 0.0)
+    key = (not training, residual is not None, activation)
+    more = () if residual is None else (residual,)
     if not training:
         if running_mean is None or running_var is None:
             raise ValueError(
@@ -137,14 +226,15 @@ def batch_norm(
         # Copies: a later update of the running statistics must not reach into this graph.
         mean = raw(running_mean).astype(values.dtype)
         inverse_std = 1.0 / np.sqrt(raw(running_var) + eps)
-        return _batch_norm_given(x, weight, bias, mean, inverse_std.astype(values.dtype))
+        given_op = FUSED.get(key, _batch_norm_given)
+        return given_op(x, weight, bias, mean, inverse_std.astype(values.dtype), *more)
     count = values.size // shape[1] if shape[1] else 0
     if count < 2:
         raise ValueError(
             f"batch_norm: training needs more than one value a channel, got x of shape {shape}: "
             "use a larger batch, or eval()"
         )
-    y, batch_mean, inverse_std = _batch_norm(x, weight, bias, eps=eps)
+    y, batch_mean, inverse_std = FUSED.get(key, _batch_norm)(x, weight, bias, *more, eps=eps)
     if is_recomputing():
         return y
     if running_mean is not None:

@@ -13,6 +13,8 @@ __all__ = ["ReLU", "Sigmoid", "Softmax", "Tanh"]
 class ReLU(Module):
     """`max(x, 0)`."""
 
+    epilogue = "relu"
+
     def forward(self, x: Any) -> Any:
         """The shape of x."""
         return F.relu(x)

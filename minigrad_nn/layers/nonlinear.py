@@ -26,6 +26,8 @@ __all__ = [
 class ReLU6(Module):
     """`min(max(x, 0), 6)`, which low precision can hold."""
 
+    epilogue = "relu6"
+
     def forward(self, x: Any) -> Any:
         """The shape of x."""
         return F.relu6(x)

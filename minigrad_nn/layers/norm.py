@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from minigrad import backend
-from minigrad.recording import is_recomputing
+from minigrad.recording import is_recomputing, is_recording
 from minigrad.tensor import Tensor
 from minigrad_nn import functional as F
-from minigrad_nn import init
+from minigrad_nn import init, kernels
+from minigrad_nn.chaining import rest
 from minigrad_nn.module import Module, Parameter
 
 __all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d"]
@@ -66,6 +68,25 @@ class _BatchNorm(Module):
 
     def forward(self, x: Any) -> Any:
         """The shape of x."""
+        return self._normalised(x)
+
+    def together(self, x: Any, following: Sequence[Any]) -> tuple[int, Any]:
+        """Take along a sum and a ReLU: see `Module.together`."""
+        taken, added, activation = rest(following)
+        if (
+            taken == 0
+            or type(self).forward is not _BatchNorm.forward
+            or not (self.training or not is_recording())
+            or not kernels.offers("batch_norm_epilogue_backward", x._data)
+        ):
+            return 0, self(x)
+        residual = None if added is None else added.value()
+        if residual is not None and (residual.shape, residual.dtype) != (x.shape, x.dtype):
+            return 0, self(x)
+        return taken, self._normalised(x, residual, activation)
+
+    def _normalised(self, x: Any, residual: Any = None, activation: str | None = None) -> Any:
+        """The result, with what an epilogue takes along."""
         if x.ndim not in self.ndims or x.shape[1] != self.num_features:
             wanted = " or ".join(f"{n} axes" for n in self.ndims)
             raise ValueError(
@@ -88,6 +109,8 @@ class _BatchNorm(Module):
             self.training or self.running_mean is None,
             momentum,
             self.eps,
+            residual=residual,
+            activation=activation,
         )
 
     def extra_repr(self) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import init
+from ..chaining import chain
 from ..layers import (
     AdaptiveAvgPool2d,
     Conv2d,
@@ -117,11 +118,10 @@ class AlexNet(Module):
                 f"AlexNet: pictures must be (N, {self.in_channels}, {PICTURE}, {PICTURE}), got "
                 f"shape {x.shape}: crop or scale them; alexnet() takes any size from 63"
             )
-        x = self.norm1(self.pool1(self.relu(self.conv1(x))))
-        x = self.norm2(self.pool2(self.relu(self.conv2(x))))
-        x = self.relu(self.conv3(x))
-        x = self.relu(self.conv4(x))
-        x = self.pool3(self.relu(self.conv5(x)))
+        x = chain(x, self.conv1, self.relu, self.pool1, self.norm1)
+        x = chain(x, self.conv2, self.relu, self.pool2, self.norm2)
+        x = chain(x, self.conv3, self.relu, self.conv4, self.relu)
+        x = chain(x, self.conv5, self.relu, self.pool3)
         x = x.reshape(x.shape[0], 256 * 6 * 6)
         x = self.dropout(self.relu(self.fc6(x)))
         x = self.dropout(self.relu(self.fc7(x)))

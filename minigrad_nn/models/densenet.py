@@ -14,6 +14,7 @@ from minigrad.ops.shape import concatenate
 from minigrad.transforms import checkpoint
 
 from .. import init
+from ..chaining import chain
 from ..layers import (
     AvgPool2d,
     BatchNorm2d,
@@ -75,12 +76,12 @@ class DenseLayer(Module):
 
     def narrowed(self, *features: Any) -> Any:
         """What the first convolution makes of all features together."""
-        return self.conv1(self.relu(self.norm1(concatenate(features, axis=1))))
+        return chain(concatenate(features, axis=1), self.norm1, self.relu, self.conv1)
 
     def forward(self, *features: Any) -> Any:
         """`(N, growth, H, W)` of features `(N, C_i, H, W)` with `in_channels` in all."""
         narrowed = checkpoint(self.narrowed) if self.save_memory else self.narrowed
-        y = self.conv2(self.relu(self.norm2(narrowed(*features))))
+        y = chain(narrowed(*features), self.norm2, self.relu, self.conv2)
         return y if self.dropout is None else self.dropout(y)
 
 
@@ -131,7 +132,7 @@ class Transition(Module):
 
     def forward(self, x: Any) -> Any:
         """`(N, out_channels, H / 2, W / 2)`, rounded down."""
-        return self.pool(self.conv(self.relu(self.norm(x))))
+        return chain(x, self.norm, self.relu, self.conv, self.pool)
 
 
 class DenseNet(Module):
@@ -236,7 +237,7 @@ class DenseNet(Module):
             ValueError: pictures of other axes or channels, or too small.
         """
         check_pictures("DenseNet", x, self.in_channels, SMALLEST)
-        return self.classifier(self.avgpool(self.relu(self.features(x))))
+        return chain(x, self.features, self.relu, self.avgpool, self.classifier)
 
 
 def densenet121(classes: int = 1000, **settings: Any) -> DenseNet:

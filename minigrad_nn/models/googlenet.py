@@ -17,6 +17,7 @@ from minigrad.tensor import Tensor
 
 from .. import functional as F
 from .. import init
+from ..chaining import chain
 from ..layers import (
     AdaptiveAvgPool2d,
     BatchNorm2d,
@@ -101,7 +102,7 @@ class _Filters(Module):
 
     def forward(self, x: Any) -> Any:
         """`(N, out_channels, H / stride, W / stride)`, rounded up."""
-        return self.relu(self.bn(self.conv(x)))
+        return chain(x, self.conv, self.bn, self.relu)
 
 
 class Inception(Module):

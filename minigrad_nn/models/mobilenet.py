@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import init
+from ..chaining import chain
 from ..layers import (
     BatchNorm2d,
     Conv2d,
@@ -61,8 +62,8 @@ class SeparableBlock(Module):
 
     def forward(self, x: Any) -> Any:
         """`(N, out_channels, H / stride, W / stride)`, rounded up."""
-        x = self.relu(self.bn1(self.depthwise(x)))
-        return self.relu(self.bn2(self.pointwise(x)))
+        x = chain(x, self.depthwise, self.bn1, self.relu)
+        return chain(x, self.pointwise, self.bn2, self.relu)
 
 
 class MobileNet(Module):
@@ -157,7 +158,7 @@ class MobileNet(Module):
             ValueError: pictures of other axes or channels.
         """
         check_pictures("MobileNet", x, self.in_channels)
-        x = self.relu(self.bn1(self.conv1(x)))
+        x = chain(x, self.conv1, self.bn1, self.relu)
         return self.fc(self.dropout(self.avgpool(self.blocks(x))))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import init
+from ..chaining import Plus, chain
 from ..layers import (
     BatchNorm2d,
     Conv2d,
@@ -75,8 +76,7 @@ class InvertedResidual(Module):
 
     def forward(self, x: Any) -> Any:
         """`(N, out_channels, H / stride, W / stride)`, rounded up."""
-        y = self.conv(x)
-        return x + y if self.adds else y
+        return chain(x, self.conv, *([Plus(x)] if self.adds else []))
 
 
 class MobileNetV2(Module):

@@ -13,6 +13,7 @@ from minigrad.ops.index import getitem
 from minigrad.ops.shape import pad
 
 from .. import init
+from ..chaining import Plus, chain
 from ..layers import BatchNorm2d, Conv2d, Dropout, GlobalAvgPool, Identity, Linear, MaxPool2d, ReLU
 from ..module import Module, Sequential
 from .pictures import check_pictures
@@ -102,11 +103,9 @@ class _Block(Module):
         if last.weight is not None:
             init.zeros_(last.weight)
 
-    def _added(self, y: Any, x: Any) -> Any:
-        """`y + x`, where x takes the way around."""
-        if self.shortcut == "none":
-            return y
-        return y + (x if self.downsample is None else self.downsample(x))
+    def _around(self, x: Any) -> tuple[Plus, ...]:
+        """What is added to the result: x, which takes the way around."""
+        return () if self.shortcut == "none" else (Plus(x, self.downsample),)
 
 
 class BasicBlock(_Block):
@@ -140,9 +139,8 @@ class BasicBlock(_Block):
 
     def forward(self, x: Any) -> Any:
         """`(N, channels, H / stride, W / stride)`, rounded up."""
-        y = self.relu(self.bn1(self.conv1(x)))
-        y = self.bn2(self.conv2(y))
-        return self.relu(self._added(y, x))
+        y = chain(x, self.conv1, self.bn1, self.relu)
+        return chain(y, self.conv2, self.bn2, *self._around(x), self.relu)
 
 
 class Bottleneck(_Block):
@@ -182,10 +180,9 @@ class Bottleneck(_Block):
 
     def forward(self, x: Any) -> Any:
         """`(N, 4 * channels, H / stride, W / stride)`, rounded up."""
-        y = self.relu(self.bn1(self.conv1(x)))
-        y = self.relu(self.bn2(self.conv2(y)))
-        y = self.bn3(self.conv3(y))
-        return self.relu(self._added(y, x))
+        y = chain(x, self.conv1, self.bn1, self.relu)
+        y = chain(y, self.conv2, self.bn2, self.relu)
+        return chain(y, self.conv3, self.bn3, *self._around(x), self.relu)
 
 
 class ResNet(Module):
@@ -314,7 +311,7 @@ class ResNet(Module):
             ValueError: pictures of other axes or channels.
         """
         check_pictures(type(self).__name__, x, self.in_channels)
-        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        x = chain(x, self.conv1, self.bn1, self.relu, self.maxpool)
         for stage in self._stages:
             x = getattr(self, stage)(x)
         return self.fc(self.dropout(self.avgpool(x)))

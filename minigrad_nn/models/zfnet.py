@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import init
+from ..chaining import chain
 from ..layers import Conv2d, Dropout, Linear, MaxPool2d, ReLU
 from ..module import Module
 from .alexnet import response_norm
@@ -112,11 +113,10 @@ class ZFNet(Module):
                 f"ZFNet: pictures must be (N, {self.in_channels}, {PICTURE}, {PICTURE}), got "
                 f"shape {x.shape}: crop or scale them"
             )
-        x = self.norm1(self.pool1(self.relu(self.conv1(x))))
-        x = self.norm2(self.pool2(self.relu(self.conv2(x))))
-        x = self.relu(self.conv3(x))
-        x = self.relu(self.conv4(x))
-        x = self.pool3(self.relu(self.conv5(x)))
+        x = chain(x, self.conv1, self.relu, self.pool1, self.norm1)
+        x = chain(x, self.conv2, self.relu, self.pool2, self.norm2)
+        x = chain(x, self.conv3, self.relu, self.conv4, self.relu)
+        x = chain(x, self.conv5, self.relu, self.pool3)
         x = x.reshape(x.shape[0], self.fc6.in_features)
         x = self.dropout(self.relu(self.fc6(x)))
         x = self.dropout(self.relu(self.fc7(x)))
