@@ -8,16 +8,18 @@ over a value which has changed since is told instead of being wrong.
 
 from __future__ import annotations
 
+import importlib
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from minigrad import core
 
-__all__ = ["Device", "execute", "register_device", "register_kernel", "written"]
+__all__ = ["Device", "device", "execute", "register_device", "register_kernel", "written"]
 
 
 class Device(NamedTuple):
@@ -64,20 +66,118 @@ def register_kernel(op_name: str, device_name: str, kernel: Callable) -> None:
         _cpu_kernels[op_name] = kernel
 
 
-def get_device(name: str) -> Device:
-    """The device of this name.
+# Packages that know a kind of device: asked when a device of that kind is first named.  Each has
+# `open_device(number)`, which registers the device or says in a RuntimeError why it cannot.
+_packages = {"cuda": "minigrad_nn.kernels.cuda"}
+
+
+def package_of(kind: str) -> Any:
+    """The package that opens devices of this kind, such as "cuda".
 
     Raises:
-        ValueError: no such device is registered.
+        ValueError: nobody knows this kind of device.
+        ImportError: the package is not installed.
+    """
+    if kind not in _packages:
+        raise ValueError(f"unknown kind of device {kind!r}; known: {', '.join(_packages)}")
+    return importlib.import_module(_packages[kind])
+
+
+def get_device(name: str) -> Device:
+    """The device of this name; "cuda" is the first of its kind, "cuda:0".
+
+    Raises:
+        ValueError: there is no such device; the message says why not.
     """
     if name not in _devices:
-        raise ValueError(f"unknown device {name!r}; known here: {', '.join(sorted(_devices))}")
+        kind, _, number = str(name).partition(":")
+        why = ""
+        if kind in _packages and (number or "0").isdecimal():
+            name = f"{kind}:{int(number or 0)}"
+            if name not in _devices:
+                try:
+                    package_of(kind).open_device(int(number or 0))
+                except (ImportError, RuntimeError, ValueError) as error:
+                    why = f" ({error})"
+        if name not in _devices:
+            known = ", ".join(sorted(_devices))
+            raise ValueError(f"unknown device {name!r}; known here: {known}{why}")
     return _devices[name]
 
 
 def device_of(array: Any) -> Device:
     """The device on which a raw array lies; plain values count as the CPU's."""
     return _device_of_type.get(type(array), cpu)
+
+
+def is_array(value: Any) -> bool:
+    """Whether a value is a raw array of some device."""
+    return type(value) in _device_of_type
+
+
+def array_of(value: Any) -> Any:
+    """A raw array as it is, on whatever device; anything else as a NumPy array."""
+    return value if type(value) in _device_of_type else np.asarray(value)
+
+
+def beside(array: Any, like: Any) -> Any:
+    """`array` on the device of `like`: itself where it lies there, else a copy.
+
+    For what a rule makes of shapes and indices on the CPU: masks, tables, constants.
+    """
+    here, there = device_of(array), device_of(like)
+    if here.name == there.name or not isinstance(array, here.array_type):
+        return array
+    return there.from_numpy(here.to_numpy(array))
+
+
+_chosen: ContextVar[Device] = ContextVar("device", default=cpu)
+
+
+class device:
+    """Make new tensors on a device, inside of `with` or from here on.
+
+    Only where numbers become tensors does this count: what is computed lies where its arguments
+    lie.  As a context it ends with the block; `device(name)` on its own changes nothing.
+
+    Args:
+        name: "cpu", "cuda" (the first card), "cuda:1", ...
+
+    Raises:
+        ValueError: there is no such device.
+
+    >>> import minigrad
+    >>> with minigrad.device("cpu"):
+    ...     minigrad.zeros(2).device
+    'cpu'
+    """
+
+    def __init__(self, name: str) -> None:
+        self._device = get_device(name)
+        self._tokens: list[Any] = []
+
+    def __repr__(self) -> str:
+        return f"device({self._device.name!r})"
+
+    @property
+    def name(self) -> str:
+        """The device's full name."""
+        return self._device.name
+
+    def __enter__(self) -> device:
+        self._tokens.append(_chosen.set(self._device))
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        _chosen.reset(self._tokens.pop())
+
+
+def settled(array: Any) -> Any:
+    """A new tensor's data on the device that `device` chose; what lies on another device stays."""
+    chosen = _chosen.get()
+    if chosen is cpu or not isinstance(array, np.ndarray):
+        return array
+    return chosen.from_numpy(array)
 
 
 _interposed: list[Callable] = []
@@ -171,12 +271,11 @@ def _compute(op: core.Op, args: Sequence, params: dict, out: Any = None) -> Any:
 def _kernel_for(op: core.Op, args: Sequence) -> Callable:
     found: dict[str, int] = {}
     for i, arg in enumerate(args):
-        device = _device_of_type.get(type(arg))
-        if device is not None:
-            found.setdefault(device.name, i)
+        place = _device_of_type.get(type(arg))
+        if place is not None:
+            found.setdefault(place.name, i)
     if len(found) > 1:
-        where = ", ".join(f"argument {i} on {name}" for name, i in found.items())
-        raise TypeError(f"{op.name}: {where}; move them to one device first with `.to(...)`")
+        raise MixedDevices(op.name, found, [np.shape(arg) for arg in args])
     for name in found:
         return _kernels.get((op.name, name), op.forward)
     return op.forward

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.backend import is_array
 from minigrad.core import GraphError, Variable
 
 
@@ -22,6 +23,8 @@ def as_array(data: Any, dtype: Any = None) -> Any:
         array = data._data
     elif isinstance(data, (np.ndarray, np.generic)):
         array = np.asarray(data)
+    elif is_array(data):
+        array = data
     elif hasattr(data, "__array__") and not isinstance(data, (list, tuple)):
         array = np.asarray(data)
     else:

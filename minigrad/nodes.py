@@ -91,14 +91,14 @@ class TensorNode(Node):
             found = [None if c is None else _shut(g, c) for c in found]
         fitted: list[Any] = []
         if record:  # a rule that is constant may give a plain array
-            found = [c if isinstance(c, _VALUES) else self.wrap(np.asarray(c)) for c in found]
+            found = [c if isinstance(c, _VALUES) else self.wrap(backend.array_of(c)) for c in found]
         for c, need, source in zip(found, needs, self.inputs):  # noqa: B905 - the innermost loop
             if c is None or not need:
                 fitted.append(None)
             elif c.__class__ is np.ndarray and c.shape == source.shape and c.dtype is source.dtype:
                 fitted.append(c)
             else:
-                fitted.append(_fit(c, source, op, len(fitted)))
+                fitted.append(_fit(c, source, op, len(fitted), g))
         return fitted
 
     def _values(self) -> tuple:
@@ -253,13 +253,17 @@ class OutputNode(TensorNode):
         return [(self.index, g)]
 
 
-def _fit(g: Any, source: Node, op: Op, position: int) -> Any:
-    """Undo broadcasting and casting: a contribution in the shape and dtype of its argument."""
+def _fit(g: Any, source: Node, op: Op, position: int, gate: Any = None) -> Any:
+    """Undo broadcasting and casting: a contribution in the shape and dtype of its argument.
+
+    `gate` is the gate gradient that it came from: a plain number becomes an array beside it.
+    """
     if isinstance(g, IndexedGradient):
         g.dtype = source.dtype
         return g
     if type(g) is float or type(g) is int:  # and no number that NumPy summed up by mistake
-        g = np.full(source.shape, g, source.dtype)
+        gate = getattr(gate, "_data", gate)
+        g = backend.device_of(gate).module.full(source.shape, g, source.dtype)
     if not hasattr(g, "dtype"):
         raise GraphError(
             f"{op.name}: the rule for its argument {position} returned a {type(g).__name__}, "

@@ -31,6 +31,8 @@ def _binary(op: Op, swapped: bool = False) -> Callable:
                 data = backend.execute(op, values, _NO_PARAMS)
             except ValueError as error:
                 raise explained(error, op, values) from None
+            except backend.MixedDevices as error:
+                raise error.named((a, b)) from None
             if isinstance(data, np.generic):
                 data = np.asarray(data)
             needs = a._requires, b._requires

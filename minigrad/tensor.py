@@ -57,7 +57,7 @@ class Tensor(Operators, Variable):
         requires_grad: bool = False,
         name: str | None = None,
     ) -> None:
-        self._data = as_own_array(data, dtype)
+        self._data = backend.settled(as_own_array(data, dtype))
         self._grad: Tensor | None = None
         self._name = name
         self._node: Any = None
@@ -191,14 +191,14 @@ class Tensor(Operators, Variable):
                 "assign: this tensor shares its memory with another; assign to that one, or to a "
                 ".copy()"
             )
-        value = value._data if isinstance(value, Tensor) else np.asarray(value)
+        value = value._data if isinstance(value, Tensor) else backend.array_of(value)
         try:
             fits = np.broadcast_shapes(value.shape, self.shape) == self.shape
         except ValueError:
             fits = False
         if not fits:
             raise ValueError(f"assign: shape {value.shape} does not fit shape {self.shape}")
-        self._data[...] = value
+        self._data[...] = backend.beside(value, self._data)
         backend.written(self._data, writer)
         return self
 
@@ -283,7 +283,7 @@ class Tensor(Operators, Variable):
             g = _wrap(g._data.copy(), g._node if g._requires else None)
         else:
             unshared = owned and g.base is None and not isinstance(g, np.generic)
-            g = _wrap(g if unshared else np.array(g))
+            g = _wrap(g if unshared else np.copy(g))
         self._grad = g if self._grad is None or not accumulate else self._grad + g
 
     def register_hook(self, hook: Callable[[Tensor], Any]) -> Callable[[], None]:
@@ -304,7 +304,7 @@ class Tensor(Operators, Variable):
         shape, dtype = node.shape, node.dtype
 
         def on_raw(g: Any) -> Any:
-            found = hook(g if isinstance(g, Tensor) else _wrap(np.asarray(g)))
+            found = hook(g if isinstance(g, Tensor) else _wrap(backend.array_of(g)))
             if found is None:
                 return None
             found = found if isinstance(found, Tensor) else tensor(found, dtype)
@@ -365,7 +365,8 @@ class Tensor(Operators, Variable):
                 )
             value = backend.device_of(self._data).from_numpy(np.ones(self.shape, self.dtype))
         else:
-            value = gradient._data if isinstance(gradient, Tensor) else np.asarray(gradient)
+            given = gradient._data if isinstance(gradient, Tensor) else backend.array_of(gradient)
+            value = backend.beside(given, self._data)
             if value.shape != self.shape:
                 raise ValueError(
                     f"backward: the gradient has shape {value.shape}, the tensor {self.shape}"
@@ -399,6 +400,8 @@ class Tensor(Operators, Variable):
             data = backend.execute(op, arrays, params)
         except (ValueError, IndexError) as error:
             raise explained(error, op, arrays) from None
+        except backend.MixedDevices as error:
+            raise error.named(args) from None
         record = True in needs and (not paused or is_recording())
         if op.multiple:
             return _multiple(op, inputs, needs, arrays, params, data, record)
@@ -566,7 +569,7 @@ def _multiple(
     op: Op, inputs: list, needs: list, arrays: list, params: dict, outputs: tuple, record: bool
 ) -> tuple[Tensor, ...]:
     if not record:
-        return tuple(_wrap(np.asarray(data)) for data in outputs)
+        return tuple(_wrap(backend.array_of(data)) for data in outputs)
     nodes = tuple(_source(x) for x in inputs)
     node = MultipleNode(op, nodes, tuple(needs), params, (*arrays, *outputs), outputs)
     return tuple(

@@ -122,7 +122,7 @@ def _result(g: Any, x: Any) -> Any:
         return Constant(0.0 if g is None else g) if not isinstance(g, Scalar) else g
     if g is None:
         return _wrap(np.zeros(x.shape, x.dtype))
-    return g if isinstance(g, Tensor) else _wrap(np.array(g))
+    return g if isinstance(g, Tensor) else _wrap(np.copy(g))
 
 
 def _function(name: str, f: Any) -> None:

@@ -52,6 +52,13 @@ class FakeArray(np.lib.mixins.NDArrayOperatorsMixin):
     base = None
 
 
+class Functions:
+    """NumPy's functions that make arrays, for fake ones."""
+
+    def __getattr__(self, name: str) -> Callable:
+        return lambda *args, **options: FakeArray(getattr(np, name)(*args, **options))
+
+
 def kernel_of(op: mg.Op) -> Callable:
     """A kernel that computes as the op does, but on fake arrays only."""
 
@@ -69,7 +76,7 @@ def register_fake(ops: Iterable[mg.Op]) -> str:
     Call `keep_registries` before.
     """
     device = backend.Device(
-        NAME, FakeArray, lambda a: FakeArray(a.copy()), lambda a: a._there.copy(), None
+        NAME, FakeArray, lambda a: FakeArray(a.copy()), lambda a: a._there.copy(), Functions()
     )
     backend.register_device(device)
     for op in ops:

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad import backend
 from minigrad.core import Op, Variable, op, raw
 
 _LN2 = math.log(2.0)
@@ -103,7 +104,7 @@ where: Op = op(
 
 def keep(g: Any, mask: Any) -> Any:
     """`g` where the raw `mask` is true, 0 elsewhere; never a NaN from 0 times infinity."""
-    return where(mask, g, 0.0)
+    return where(backend.beside(mask, raw(g)), g, 0.0)
 
 
 def _share(winner: Any, loser: Any) -> Any:
@@ -155,12 +156,11 @@ def _not_closed(y: Any) -> Any:
 
 
 def _inside(x: Any, low: Any, high: Any) -> Any:
-    inside = np.ones(np.shape(x), bool)
-    if low is not None:
-        inside = inside & (x >= low)
-    if high is not None:
-        inside = inside & (x <= high)
-    return inside
+    if low is None and high is None:
+        return np.ones_like(x, bool)
+    if low is None or high is None:
+        return x >= low if high is None else x <= high
+    return (x >= low) & (x <= high)
 
 
 def clip(x: Any, a_min: Any = None, a_max: Any = None) -> Any:

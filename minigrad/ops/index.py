@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad import backend
 from minigrad.core import Op, Variable, op, raw
 from minigrad.ops.elementwise import keep
 
@@ -30,7 +31,7 @@ class IndexedGradient:
 
     def zeros(self) -> Any:
         """A buffer to add to."""
-        return np.zeros(self.shape, self.dtype)
+        return backend.device_of(self.g).module.zeros(self.shape, self.dtype)
 
     def add_to(self, buffer: Any) -> None:
         """Add this gradient to `buffer`, in place."""
@@ -59,6 +60,8 @@ def _raw_part(part: Any) -> Any:
         if part.size == 0:
             part = part.astype(np.intp)
     part = raw(part)
+    if backend.is_array(part):
+        part = backend.device_of(part).to_numpy(part)
     if not isinstance(part, np.ndarray):
         return part
     if part.dtype.kind == "f":
@@ -77,7 +80,7 @@ def _spread(g: Any, shape: tuple[int, ...], index: Any) -> Any:
 
 
 def _put_add(values: Any, *, shape: tuple[int, ...], index: Any) -> Any:
-    buffer = np.zeros(shape, values.dtype)
+    buffer = backend.device_of(values).module.zeros(shape, values.dtype)
     add_at(buffer, index, values)
     return buffer
 
@@ -93,8 +96,8 @@ put_add = op("put_add", _put_add, lambda g, index: getitem(g, index=index), inpu
 
 
 def _set(x: Any, values: Any, *, index: Any) -> Any:
-    out = np.array(x)
-    values = np.asarray(values)
+    out = np.copy(x)
+    values = backend.array_of(values)
     if out.dtype.kind != "f" and values.dtype.kind == "f":
         with np.errstate(invalid="ignore"):
             whole = values.astype(out.dtype)
@@ -138,7 +141,7 @@ def at_set(x: Any, values: Any, *, index: Any) -> Any:
 
 
 def _add(x: Any, values: Any, *, index: Any) -> Any:
-    out = np.array(x, dtype=np.result_type(x, values))
+    out = backend.array_of(x).astype(np.result_type(x, values))
     add_at(out, index, values)
     return out
 
@@ -193,7 +196,8 @@ def _axis_index(shape: tuple[int, ...], indices: np.ndarray, axis: int) -> tuple
 
 
 def _integers(name: str, indices: Any) -> np.ndarray:
-    indices = np.array(raw(indices))  # a copy: the rules need it as it is now
+    indices = raw(indices)
+    indices = np.array(backend.device_of(indices).to_numpy(indices))  # a copy, as it is now
     if indices.dtype.kind not in "iu":
         raise TypeError(f"{name}: indices must be integers, not {indices.dtype}")
     return indices

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.backend import array_of
 from minigrad.core import Op, Saved, op, raw
 from minigrad.ops.elementwise import divide, exp, maximum, minimum, multiply, sqrt, where
 from minigrad.ops.index import getitem
@@ -71,7 +72,7 @@ def _mean_raw(x: Any, *, axis: Any, keepdims: bool) -> Any:
 
 def _as_floats(x: Any) -> Any:
     """An array as it is if it has floats, converted to float64 otherwise."""
-    x = np.asarray(x)
+    x = array_of(x)
     return x if x.dtype.kind == "f" else x.astype(np.float64)
 
 

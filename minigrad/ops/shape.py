@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from minigrad import backend
 from minigrad.core import Op, Saved, Variable, op, raw
 from minigrad.ops.index import _normal_axis, getitem, take
 
@@ -331,4 +332,6 @@ def repeat(x: Any, repeats: Any, axis: int | None = None) -> Any:
     if axis is None:
         x, axis = ravel(x), 0
     size = np.shape(raw(x))[_normal_axis("repeat", axis, np.ndim(raw(x)))]
-    return take(x, np.repeat(np.arange(size), raw(repeats)), axis)
+    counts = raw(repeats)
+    counts = backend.device_of(counts).to_numpy(counts)
+    return take(x, np.repeat(np.arange(size), counts), axis)

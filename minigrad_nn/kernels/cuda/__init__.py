@@ -28,3 +28,15 @@ def __getattr__(name: str) -> Any:
     value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
     globals()[name] = value
     return value
+
+
+def open_device(number: int) -> None:
+    """Make the card of this number known to the engine as "cuda:0", "cuda:1", ...
+
+    Raises:
+        RuntimeError: no card can be used here; the message says why.
+        ValueError: there are not as many cards.
+    """
+    from .card import card
+
+    card(number)

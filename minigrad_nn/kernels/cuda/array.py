@@ -118,7 +118,7 @@ class CudaArray(np.lib.mixins.NDArrayOperatorsMixin):
         if new.size:
             source = source.astype(new.dtype, copy=False)
             with cls.card.driver:
-                new.device_array.copy_to_device(source, stream=cls.card.stream)
+                new.span[0].copy_to_device(source.reshape(-1), stream=cls.card.stream)
         return new
 
     @classmethod
@@ -141,7 +141,7 @@ class CudaArray(np.lib.mixins.NDArrayOperatorsMixin):
         whole = self if self._ghost.flags.c_contiguous else self.copy()
         found = np.empty(self.shape, self.dtype)
         with self.card.driver:
-            whole.device_array.copy_to_host(found, stream=self.card.stream)
+            whole.span[0].copy_to_host(found.reshape(-1), stream=self.card.stream)
         self.card.driver.synchronise()
         return found
 
@@ -297,7 +297,7 @@ class CudaArray(np.lib.mixins.NDArrayOperatorsMixin):
         new = self.empty(self.shape, self.dtype)
         if self.size and self.flags.c_contiguous:
             with self.card.driver:
-                new.device_array.copy_to_device(self.device_array, stream=self.card.stream)
+                new.span[0].copy_to_device(self.span[0], stream=self.card.stream)
         elif self.size:
             elementwise.assign(new, self)
         return new

@@ -81,6 +81,7 @@ def card(index: int = 0, open_it: Callable[[int], Driver] = open_driver) -> Card
         if index not in _cards:
             from . import DTYPES
             from .array import CudaArray
+            from .protocol import Functions
 
             new = Card(index, open_it(index), CudaArray)
             registry.register(
@@ -92,7 +93,7 @@ def card(index: int = 0, open_it: Callable[[int], Driver] = open_driver) -> Card
                     new.array_type,
                     new.array_type.from_numpy,
                     lambda array: array.to_numpy(),
-                    None,
+                    Functions(new.array_type),
                 )
             )
             _cards[index] = new

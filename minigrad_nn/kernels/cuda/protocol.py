@@ -7,6 +7,7 @@ function that is not here raises, and says what to do instead.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -15,10 +16,24 @@ import numpy as np
 from . import elementwise, index, reduce
 from .array import CudaArray
 
-__all__ = ["FUNCTIONS", "array_function", "array_ufunc"]
+__all__ = ["FUNCTIONS", "Functions", "array_function", "array_ufunc"]
 
 FUNCTIONS: dict[Any, Callable[..., Any]] = {}
 """What computes a function of NumPy: called with the class of the card's arrays first."""
+
+
+class Functions:
+    """NumPy's functions by name, such as `zeros`, for the arrays of one card."""
+
+    def __init__(self, kind: type[CudaArray]) -> None:
+        """The functions that make arrays of this class."""
+        self._kind = kind
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        found = FUNCTIONS.get(getattr(np, name))
+        if found is None:
+            raise _refuse(f"numpy.{name}")
+        return functools.partial(found, self._kind)
 
 
 def _for(*functions: Any) -> Callable[[Callable], Callable]:
@@ -220,17 +235,20 @@ for _arrange in (
     np.transpose,
     np.swapaxes,
     np.moveaxis,
-    np.rollaxis,
     np.expand_dims,
     np.squeeze,
     np.broadcast_to,
-    np.flip,
-    np.fliplr,
-    np.flipud,
-    np.rot90,
     np.diagonal,
 ):
     _as_ghosts(_arrange)
+
+
+@_for(np.flip)
+def _flip(kind: Any, x: CudaArray, axis: Any = None) -> CudaArray:
+    axes = reduce.normal_axes(x, axis)
+    # With `...` NumPy never reads an element, as it does to flip an array without axes.
+    turned: list[Any] = [slice(None, None, -1 if a in axes else 1) for a in range(x.ndim)]
+    return x._like(x._ghost[(*turned, ...)])
 
 
 @_for(np.reshape)
@@ -495,12 +513,12 @@ def _pair(
 def _on_the_host(function: Any) -> None:
     """A function that is done by the host's NumPy: its arrays are copied there and back."""
 
-    def compute(kind: Any, *args: Any, **options: Any) -> Any:
+    def compute(card_type: Any, /, *args: Any, **options: Any) -> Any:
         host = [x.to_numpy() if isinstance(x, CudaArray) else x for x in args]
         found = function(*host, **options)
         if isinstance(found, tuple):
-            return tuple(kind.from_numpy(part) for part in found)
-        return kind.from_numpy(found)
+            return tuple(card_type.from_numpy(part) for part in found)
+        return card_type.from_numpy(found)
 
     FUNCTIONS[function] = compute
 
