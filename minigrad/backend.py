@@ -46,6 +46,7 @@ _devices: dict[str, Device] = {"cpu": cpu}
 _device_of_type: dict[type, Device] = {np.ndarray: cpu}
 _kernels: dict[tuple[str, str], Callable] = {}
 _cpu_kernels: dict[str, Callable] = {}
+_pulls: dict[tuple[str, type], Callable] = {}
 
 # Values that any CPU kernel takes as they are; NumPy's weak promotion needs Python scalars raw.
 _plain: frozenset[type] = frozenset(
@@ -59,11 +60,30 @@ def register_device(device: Device) -> None:
     _device_of_type[device.array_type] = device
 
 
-def register_kernel(op_name: str, device_name: str, kernel: Callable) -> None:
-    """Use `kernel` for the op of this name on this device, instead of the op's own forward."""
-    _kernels[op_name, device_name] = kernel
-    if device_name == cpu.name:
-        _cpu_kernels[op_name] = kernel
+def register_kernel(
+    op_name: str, device_name: str, kernel: Callable | None = None, pull: Callable | None = None
+) -> None:
+    """Use `kernel` for the op of this name on this device, instead of the op's own forward.
+
+    Args:
+        op_name: the op.
+        device_name: a device that is registered.
+        kernel: computes what the op's forward computes; None leaves that as it is.
+        pull: `pull(g, *saved) -> contributions` computes what the op's rules compute, where nobody
+            records or watches them; for an op with one input.  It may return None, and the rules
+            are used.
+    """
+    if kernel is not None:
+        _kernels[op_name, device_name] = kernel
+        if device_name == cpu.name:
+            _cpu_kernels[op_name] = kernel
+    if pull is not None:
+        _pulls[op_name, get_device(device_name).array_type] = pull
+
+
+def pull_kernel(op: core.Op, g: Any) -> Callable | None:
+    """The kernel that stands for the rules of `op`, for gradients of this kind, if there is one."""
+    return None if _interposed else _pulls.get((op.name, type(g)))
 
 
 # Packages that know a kind of device: asked when a device of that kind is first named.  Each has

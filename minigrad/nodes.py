@@ -86,7 +86,12 @@ class TensorNode(Node):
             saved = self._as_variables(saved)
             if op.like is not None:
                 return self._pull_like(g, needs, saved)
-        found = self.plan.pull(self, g, saved)
+            found = self.plan.pull(self, g, saved)
+        else:
+            kernel = backend.pull_kernel(op, g)
+            found = None if kernel is None else kernel(g, *saved)
+            if found is None:
+                found = self.plan.pull(self, g, saved)
         if closed and op.elementwise:
             found = [None if c is None else _shut(g, c) for c in found]
         fitted: list[Any] = []

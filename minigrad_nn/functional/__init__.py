@@ -36,6 +36,7 @@ from minigrad_nn.functional.conv_more import (
     separable_conv3d,
 )
 from minigrad_nn.functional.dropout import dropout, dropout1d, dropout2d, dropout3d
+from minigrad_nn.functional.large import use_kernels
 from minigrad_nn.functional.linear import linear
 from minigrad_nn.functional.lookup import embedding
 from minigrad_nn.functional.loss import cross_entropy, mse_loss, nll_loss
@@ -82,6 +83,8 @@ from minigrad_nn.functional.pool import (
 )
 from minigrad_nn.functional.recurrent import gru, gru_cell, lstm, lstm_cell, rnn, rnn_cell
 from minigrad_nn.functional.resize import interpolate
+
+use_kernels()
 
 __all__ = [
     "adaptive_avg_pool1d",

@@ -1,9 +1,10 @@
 """Kernels: arrays in, arrays out. The files here say what each one means; packages compute it.
 
-Start here, then read `convolution`, `pooling`, `normalisation`, `recurrent` and `update` (what each
-kernel means), `geometry` (sizes), `epilogue` and `workspace` (arguments that kernels share),
-`registry` (how the device of the arrays picks the package), and `cpu` (the CPU's package, which is
-imported, together with Numba, by the first kernel call).
+Start here, then read `convolution`, `pooling`, `normalisation`, `recurrent`, `elementwise` and
+`update` (what each kernel means), `geometry` (sizes), `epilogue` and `workspace` (arguments that
+kernels share), `memory` (results that are kept), `registry` (how the device of the arrays picks the
+package), and `cpu` (the CPU's package, which is imported, together with Numba, by the first kernel
+call).
 
 All kernels keep to these rules:
 
@@ -31,6 +32,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from .convolution import conv, conv_input, conv_weight
+from .elementwise import relu, relu_backward, sigmoid_backward, tanh_backward
 from .epilogue import Epilogue
 from .geometry import Geometry, output_size
 from .memory import reuse_memory
@@ -90,13 +92,17 @@ __all__ = [
     "offers",
     "output_size",
     "register",
+    "relu",
+    "relu_backward",
     "reuse_memory",
     "rnn",
     "rnn_backward",
     "scatter",
     "sgd_update",
+    "sigmoid_backward",
     "sum_pool",
     "sum_pool_input",
+    "tanh_backward",
     "warmup",
 ]
 

@@ -4,12 +4,13 @@ Read in this order: `convolution` (which algorithm a convolution takes), `plan` 
 direct convolution), `tile` (the innermost loops), `lines` and `weights` (the convolution and its
 weight gradient along long lines), `winograd` (3x3 filters with a quarter of the products; its
 matrices come from `toom`), `patches` (matrix products), `pool`, `normalise`, `recurrent`,
-`update`. What all share: `compile` (how a kernel is compiled and called), `memory` (a pool for
-results), `cache` (compiled code on disk), `placement` (threads and cores), `arrays` (arguments and
-results), `finish` (the epilogue as a pass of its own), `warm` (compiling ahead).
+`elementwise`, `update`. What all share: `compile` (how a kernel is compiled and called), `memory`
+(a pool for results), `cache` (compiled code on disk), `placement` (threads and cores), `arrays`
+(arguments and results), `finish` (the epilogue as a pass of its own), `warm` (compiling ahead).
 """
 
 from .convolution import conv, conv_input, conv_weight
+from .elementwise import relu, relu_backward, sigmoid_backward, tanh_backward
 from .normalise import (
     batch_norm,
     batch_norm_backward,
@@ -46,11 +47,15 @@ __all__ = [
     "max_pool",
     "max_pool_input",
     "moments",
+    "relu",
+    "relu_backward",
     "rnn",
     "rnn_backward",
     "scatter",
     "sgd_update",
+    "sigmoid_backward",
     "sum_pool",
     "sum_pool_input",
+    "tanh_backward",
     "warmup",
 ]

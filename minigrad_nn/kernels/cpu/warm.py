@@ -15,7 +15,7 @@ import numpy as np
 from .. import Warmed
 from ..epilogue import Epilogue
 from ..geometry import Geometry
-from . import normalise, pool, recurrent, update
+from . import elementwise, normalise, pool, recurrent, update
 from .convolution import TABLE
 
 GEOMETRY = Geometry.of((3, 3), 2)
@@ -80,6 +80,10 @@ CALLS: dict[str, Callable[[dict[str, np.ndarray]], Any]] = {
     "rnn_backward": lambda a: recurrent.rnn_backward(
         a["x"][0], *_sequence(a), "tanh", False, None, None
     ),
+    "relu": lambda a: elementwise.relu(a["x"]),
+    "relu_backward": lambda a: elementwise.relu_backward(a["x"], a["x"]),
+    "tanh_backward": lambda a: elementwise.tanh_backward(a["x"], a["x"]),
+    "sigmoid_backward": lambda a: elementwise.sigmoid_backward(a["x"], a["x"]),
     "sgd_update": lambda a: update.sgd_update(
         [a["vector"]], [a["vector"]], None, 0.1, 0.0, 0.0, 0.0, False, False
     ),
