@@ -107,8 +107,9 @@ def convolve(tile: Tile, dtype: Any) -> Kernel:
             a_i, a_k, a_di, a_dk = thread // depth, thread % depth, threads // depth, 0
         else:
             a_i, a_k, a_di, a_dk = thread % rows, thread // rows, 0, threads // rows
-        a_at = group * group_step + (row + a_i) * row_step
-        a_jump = a_di * row_step
+        # A weight has less than 2^31 numbers, which `_run` sees to.
+        a_at = int32(group * group_step + (row + a_i) * row_step)
+        a_jump = int32(a_di * row_step)
         for i in range(tall):
             for j in range(wide):
                 sums[i, j] = zero
@@ -120,24 +121,24 @@ def convolve(tile: Tile, dtype: Any) -> Kernel:
         if thread < slice_terms:
             term[thread] = OUTSIDE
             if at < last:
-                term[thread] = terms[uint64((first_term + at) * TERM + thread % TERM)]
+                term[thread] = terms[uint32((first_term + at) * TERM + thread % TERM)]
         at = first + thread
         if thread < depth:
             weight[thread] = 0
             if at < last:
-                weight[thread] = weights[uint64(first_term + at)]
+                weight[thread] = weights[uint32(first_term + at)]
         cuda.syncthreads()
         for step in range(steps + 1):
             next_term = OUTSIDE
             next_weight = int32(0)
             if step < steps:
-                start = first + step * depth
+                start = int32(first + step * depth)
                 turn = step % 2
                 for s in range(a_share):
                     k = a_k + s * a_dk
                     a_next[s] = zero
                     if row + a_i + s * a_di < m and start + k < last:
-                        a_next[s] = w[uint64(a_at + s * a_jump + weight[uint32(turn * depth + k)])]
+                        a_next[s] = w[uint32(a_at + s * a_jump + weight[uint32(turn * depth + k)])]
                 for s in range(b_share):
                     e = uint32((turn * depth + b_k + s * b_dk) * TERM)
                     offset = term[e]
@@ -148,12 +149,12 @@ def convolve(tile: Tile, dtype: Any) -> Kernel:
                     # One comparison for both ends: what is below 0 is large without a sign.
                     if i_z < uint32(d) and i_y < uint32(h) and i_x < uint32(wd):
                         b_next[s] = x[uint64(from_here + offset)]
-                at = start + depth + thread // TERM
+                at = int32(start + depth + thread // TERM)
                 if thread < slice_terms and at < last:
-                    next_term = terms[uint64((first_term + at) * TERM + thread % TERM)]
-                at = start + depth + thread
+                    next_term = terms[uint32((first_term + at) * TERM + thread % TERM)]
+                at = int32(start + depth + thread)
                 if thread < depth and at < last:
-                    next_weight = weights[uint64(first_term + at)]
+                    next_weight = weights[uint32(first_term + at)]
             if step > 0:
                 turn = (step + 1) % 2
                 multiply(

@@ -109,15 +109,15 @@ def _statistics(
     images, channels, plane = x.shape[0], x.shape[1], product(x.shape[2:])
     cut = pieces(x.card, channels, images * plane)
     room = Scratch(workspace, x)
-    sums = room.take((cut.count * channels,), np.float64)
-    deviations = room.take((cut.count * channels,), np.float64)
+    sums = room.take((cut.number * channels,), np.float64)
+    deviations = room.take((cut.number * channels,), np.float64)
     piece_moments(x.dtype)(
-        (channels, cut.count), THREADS, flat(x), sums, deviations, images, channels, plane,
+        (channels, cut.number), THREADS, flat(x), sums, deviations, images, channels, plane,
         cut.length,
     )  # fmt: skip
     mean, variance, inverse_std = (x.empty(channels, x.dtype) for _ in range(3))
     channel_moments(x.dtype)(
-        channels, THREADS, sums, deviations, mean, variance, inverse_std, channels, cut.count,
+        channels, THREADS, sums, deviations, mean, variance, inverse_std, channels, cut.number,
         cut.length, images * plane, float(eps),
     )  # fmt: skip
     return mean, variance, inverse_std
@@ -188,9 +188,10 @@ def batch_norm_backward(
     workspace: Workspace | None,
 ) -> tuple[CudaArray, CudaArray, CudaArray]:
     """See `minigrad_nn.kernels.batch_norm_backward`."""
-    return batch_norm_epilogue_backward(
+    gx, ggamma, gbeta, _ = batch_norm_epilogue_backward(
         g, x, gamma, None, mean, inverse_std, None, None, given_statistics, out, workspace
-    )[:3]
+    )
+    return gx, ggamma, gbeta
 
 
 def batch_norm_epilogue_backward(
@@ -211,13 +212,13 @@ def batch_norm_epilogue_backward(
     result = Result(x, x.shape, x.dtype, out, g, x, gamma, beta, y, mean, inverse_std)
     gresidual = None if y is None else x.empty(x.shape, x.dtype)
     if not x.size:
-        zeros = [x.from_numpy(np.zeros(channels, x.dtype)) for _ in range(2)]
-        return result.deliver(), *zeros, gresidual
+        ggamma, gbeta = (x.from_numpy(np.zeros(channels, x.dtype)) for _ in range(2))
+        return result.deliver(), ggamma, gbeta, gresidual
     ggamma, gbeta = x.empty(channels, x.dtype), x.empty(channels, x.dtype)
     cut = pieces(x.card, channels, images * plane)
     room = Scratch(workspace, x)
-    sums = room.take((cut.count * channels,), np.float64)
-    products = room.take((cut.count * channels,), np.float64)
+    sums = room.take((cut.number * channels,), np.float64)
+    products = room.take((cut.number * channels,), np.float64)
     taken = room.take((2 * channels,), x.dtype)
     empty = nothing(type(x), x.dtype)
     ends = _ends(activation, x.dtype)
@@ -226,11 +227,11 @@ def batch_norm_epilogue_backward(
     mean, inverse_std = flat(mean), flat(inverse_std)
     scale, shift = given(gamma, x), given(beta, x)
     piece_products(x.dtype)(
-        (channels, cut.count), THREADS, g, x, y, mean, inverse_std, scale, shift, sums, products,
+        (channels, cut.number), THREADS, g, x, y, mean, inverse_std, scale, shift, sums, products,
         images, channels, plane, cut.length, *ends,
     )  # fmt: skip
     channel_products(x.dtype)(
-        channels, THREADS, sums, products, inverse_std, ggamma, gbeta, taken, channels, cut.count,
+        channels, THREADS, sums, products, inverse_std, ggamma, gbeta, taken, channels, cut.number,
         images * plane, int(given_statistics),
     )  # fmt: skip
     denormaliser(x.dtype)(

@@ -117,7 +117,7 @@ def walk(dtype: Any, rows: int, backward: bool) -> Kernel:
     walk_kernel.__name__ = f"walk_{way}_{name}_{rows}"
     five = ", ".join([f"{name}[::1]"] * 5)
     signature = f"void({five}, int64, int64, int64, int64, int64)"
-    return kernel(signature, launch_bounds=threads)(walk_kernel)
+    return kernel(signature, launch_bounds=(threads, 1))(walk_kernel)
 
 
 def _start(

@@ -30,7 +30,7 @@ PIECE = THREADS * (2 if simulated() else 16)
 class Pieces(NamedTuple):
     """How the numbers of a channel are divided among blocks: so many pieces of such a length."""
 
-    count: int
+    number: int
     length: int
 
 

@@ -54,8 +54,8 @@ class Tile(NamedTuple):
 # longer than a row of the tile: `depth · rows` and `depth · columns` are multiples of `threads`.
 TILES: dict[str, tuple[Tile, ...]] = {
     "float32": (
-        Tile(128, 128, 8, 8, 8),
-        Tile(64, 64, 16, 4, 4, 0.7),
+        Tile(128, 64, 16, 8, 4),
+        Tile(64, 64, 16, 4, 4, 0.8),
         Tile(16, 128, 16, 2, 4, 0.5),
     ),
     "float64": (Tile(64, 64, 8, 4, 4), Tile(16, 64, 16, 2, 2, 0.6)),
