@@ -334,3 +334,38 @@ def _SAME(T: Any) -> Callable[[Any], Any]:
 
 def _CHOOSE(T: Any) -> Callable[[Any, Any, Any], Any]:
     return lambda condition, a, b: a if condition else b
+
+
+def examples(full: bool = False) -> list[Kernel]:
+    """Kernels that are compiled without a card: of each kind one, or all with `full`."""
+    single, double, whole, truth = (np.dtype(t) for t in ("f4", "f8", "i8", "?"))
+
+    def form(name: str, how: str, computed: np.dtype, out: np.dtype, ndim: int = 1) -> Form:
+        return Form(
+            name, how, (computed,) * len(how), (computed,) * len(how), out, "d", ndim, False
+        )
+
+    some = {np.add, np.multiply, np.exp, np.maximum, np.floor_divide, np.power, np.greater}
+    found = []
+    for ufunc, factory in SCALARS.items():
+        if ufunc not in some and not full:
+            continue
+        for kind in (single, double, whole) if full else (single,):
+            try:
+                *computed, out = _resolved(ufunc, (kind,) * ufunc.nin)
+            except TypeError:
+                continue
+            if computed[0] != kind:
+                continue
+            for how, ndim in (("d", 1), ("v", 4)) if full or ufunc is np.add else (("d", 1),):
+                of = form(ufunc.__name__, how * ufunc.nin, kind, out, ndim)
+                found.append(written_for(factory, of))
+    where_form = Form("where", "dds", (truth, single, single), (truth, single, single), single,
+                      "d", 1, False)  # fmt: skip
+    half = np.dtype(np.float16)
+    found += [
+        written_for(_CHOOSE, where_form),
+        written_for(_SAME, Form("assign", "v", (single,), (single,), half, "v", 8, True)),
+        written_for(_SAME, Form("assign", "s", (single,), (single,), single, "d", 1, False)),
+    ]
+    return found

@@ -286,3 +286,9 @@ def add_at(x: CudaArray, index: Any, values: Any) -> None:
     targets, starts = np.unique(found.offsets[order], return_index=True)
     starts = np.append(starts, order.size)
     _run("add", x, found, targets, values, [order, starts], order.size)
+
+
+def examples(full: bool = False) -> list[Kernel]:
+    """Kernels that are compiled without a card."""
+    kinds = ("f4", "f8", "i8", "?") if full else ("f4",)
+    return [written_for(way, np.dtype(k), 1, 2) for way in _WAYS for k in kinds if k != "?"]

@@ -429,3 +429,19 @@ def accumulate(ufunc: Any, x: CudaArray, axis: int | None = 0, dtype: Any = None
         name = f"cumulative_{ufunc.__name__}"
         _start(ufunc, name, "scan", x, ghost, x.ndim - 1, found, computed, 2**62)
     return found._like(np.moveaxis(found._ghost, -1, axis))
+
+
+def examples(full: bool = False) -> list[Kernel]:
+    """Kernels that are compiled without a card: of each kind one, or all with `full`."""
+    single, double, whole = (np.dtype(t) for t in ("f4", "f8", "i8"))
+    kinds = (single, double, whole) if full else (single,)
+    found = []
+    for kind in kinds:
+        for ufunc in JOINS if full else (np.add, np.maximum):
+            out = _accumulator(ufunc, kind)
+            for way, kept, reduced in ("rows", 1, 1), ("rows", 2, 3), ("columns", 1, 2):
+                form = Form(way, ufunc.__name__, kind, out, out, kept, reduced)
+                found.append(written_for(ufunc, form))
+        found.append(written_for(_larger, Form("arg", "argmax", kind, kind, whole, 1, 2)))
+        found.append(written_for(np.add, Form("scan", "cumulative_add", kind, kind, kind, 2, 1)))
+    return found
