@@ -55,24 +55,25 @@ def chain(x: Any, *stages: Any) -> Any:
     tensor([0., 2.])
     """
     watched = bool(standing and get_ident() in standing) or backend.is_interposed()
-    i = 0
+    i, fresh = 0, False
     while i < len(stages):
         stage = stages[i]
         i += 1
         if isinstance(stage, Plus):
-            x = add(x, stage.value())
+            x, fresh = add(x, stage.value()), False
         elif watched or not _unseen(stage):
-            x = stage(x)
+            x, fresh = stage(x), False
         else:
             end = i
             while end < len(stages) and _unseen(stages[end]):
                 end += 1
             try:
-                taken, x = stage.together(x, stages[i:end])
+                taken, x = stage.together(x, stages[i:end], fresh)
             except Exception as error:
                 stage.say_where(error)
                 raise
             i += taken
+            fresh = stage.makes_fresh()
     return x
 
 

@@ -107,17 +107,22 @@ class Module:
             output = output if replaced is None else replaced
         return output
 
-    def together(self, x: Any, following: Sequence[Any]) -> tuple[int, Any]:
+    def together(self, x: Any, following: Sequence[Any], fresh: bool) -> tuple[int, Any]:
         """Compute this and at once what can be of the stages that follow: see `chain`.
 
         Args:
             x: what this module gets.
             following: modules and `Plus`, whose results nobody else waits for.
+            fresh: whether nobody else has x, so that it may be overwritten where no graph is.
 
         Returns:
             How many of the following stages are done, and the result.
         """
         return 0, self(x)
+
+    def makes_fresh(self) -> bool:
+        """Whether nobody else has what this module gives, nor a part of its memory."""
+        return False
 
     def say_where(self, error: Exception) -> None:
         """Note on an error in which module it arose; modules further out give it a longer path."""
@@ -516,6 +521,6 @@ class Sequential(ModuleList):
         """Call all modules in order."""
         return chain(x, *self.children())
 
-    def together(self, x: Any, following: Sequence[Any]) -> tuple[int, Any]:
+    def together(self, x: Any, following: Sequence[Any], fresh: bool) -> tuple[int, Any]:
         """The last module inside may take along what follows on the whole."""
         return len(following), chain(x, *self.children(), *following)

@@ -23,12 +23,22 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.core import Op, op, raw
+from minigrad.core import Op, Saved, op, raw
+from minigrad.ops.elementwise import relu
 from minigrad.ops.shape import broadcast_to, reshape
 from minigrad_nn import kernels
 from minigrad_nn.kernels import Epilogue, Geometry
 
-__all__ = ["conv", "conv1d", "conv2d", "conv3d", "conv_bias", "conv_input", "conv_weight"]
+__all__ = [
+    "conv",
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "conv_bias",
+    "conv_bias_relu",
+    "conv_input",
+    "conv_weight",
+]
 
 Ints = int | Sequence[int]
 Numbers = int | Sequence[int | Sequence[int]]
@@ -59,6 +69,29 @@ conv_bias: Op = op(
     lambda g, w, geometry: conv_input(g, w, geometry=geometry),
     lambda g, x, geometry: conv_weight(x, g, geometry=geometry),
     lambda g: channel_sum(g),
+)
+
+
+def _conv_bias_relu_rule(saved: Saved, g: Any, needs: tuple[bool, ...]) -> list:
+    g, gb = kernels.epilogue_backward(g, saved.y, "relu")
+    return [
+        conv_input(g, saved.w, geometry=saved.geometry) if needs[0] else None,
+        conv_weight(saved.x, g, geometry=saved.geometry) if needs[1] else None,
+        gb,
+    ]
+
+
+# `relu(conv(x, w) + b)` in one pass over the result; where the ReLU is closed is seen in y.
+conv_bias_relu: Op = Op(
+    "conv_bias_relu",
+    lambda x, w, b, *, geometry: kernels.conv(
+        x, w, geometry, epilogue=Epilogue(bias=b, activation="relu")
+    ),
+    inputs=("x", "w", "b"),
+    saves=("x", "w", "y"),
+    backward=_conv_bias_relu_rule,
+    like=lambda x, w, b, *, geometry: relu(conv_bias(x, w, b, geometry=geometry)),
+    gate="selects",
 )
 
 
@@ -129,8 +162,11 @@ def _conv(
     padding: Padding,
     dilation: Ints,
     groups: int,
+    activation: str | None,
 ) -> Any:
     name = f"conv{axes}d"
+    if activation not in (None, "relu"):
+        raise ValueError(f'{name}: activation must be "relu" or None, got {activation!r}')
     shape = check_input(name, x, axes)
     filters = np.shape(raw(w))
     if len(filters) != axes + 2:
@@ -143,8 +179,9 @@ def _conv(
         padding = _named_padding(name, padding, kernel, stride, dilation)
     geometry = Geometry.of(shape[2:], kernel, stride, padding, dilation, groups)
     if b is None:
-        return conv(x, w, geometry=geometry)
-    return conv_bias(x, w, b, geometry=geometry)
+        y = conv(x, w, geometry=geometry)
+        return y if activation is None else relu(y)
+    return (conv_bias if activation is None else conv_bias_relu)(x, w, b, geometry=geometry)
 
 
 def conv1d(
@@ -155,6 +192,8 @@ def conv1d(
     padding: Padding = 0,
     dilation: Ints = 1,
     groups: int = 1,
+    *,
+    activation: str | None = None,
 ) -> Any:
     """Cross-correlate signals with filters; see `conv2d`.
 
@@ -162,7 +201,7 @@ def conv1d(
         x: `(N, C, L)`.
         w: `(O, C / groups, K)`.
         b: `(O,)`, or None.
-        stride, padding, dilation, groups: as for `conv2d`.
+        stride, padding, dilation, groups, activation: as for `conv2d`.
 
     Returns:
         `(N, O, L_out)`.
@@ -171,7 +210,7 @@ def conv1d(
     >>> conv1d(minigrad.tensor([[[1, 2, 4, 8]]]), minigrad.tensor([[[-1, 1]]]))
     tensor([[[1., 2., 4.]]])
     """
-    return _conv(1, x, w, b, stride, padding, dilation, groups)
+    return _conv(1, x, w, b, stride, padding, dilation, groups, activation)
 
 
 def conv2d(
@@ -182,6 +221,8 @@ def conv2d(
     padding: Padding = 0,
     dilation: Ints = 1,
     groups: int = 1,
+    *,
+    activation: str | None = None,
 ) -> Any:
     """Cross-correlate pictures with filters, and add a bias: what a convolutional layer computes.
 
@@ -194,6 +235,8 @@ def conv2d(
             axis, `"valid"` for none, or `"same"` for what keeps the size at stride 1.
         dilation: the step between two taps of a filter; one number, or one an axis.
         groups: filters of group i see only the channels of group i.
+        activation: "relu" for `relu(conv2d(...))` as one operation, which with a bias keeps one
+            array less and passes over memory once; or None.
 
     Returns:
         `(N, O, H_out, W_out)`, where `H_out = (H + padding - extent) // stride + 1` and
@@ -208,7 +251,7 @@ def conv2d(
     >>> conv2d(minigrad.tensor([[[[10, 10, 10, 0, 0, 0]] * 3]]), edge)
     tensor([[[[ 0., 30., 30.,  0.]]]])
     """
-    return _conv(2, x, w, b, stride, padding, dilation, groups)
+    return _conv(2, x, w, b, stride, padding, dilation, groups, activation)
 
 
 def conv3d(
@@ -219,6 +262,8 @@ def conv3d(
     padding: Padding = 0,
     dilation: Ints = 1,
     groups: int = 1,
+    *,
+    activation: str | None = None,
 ) -> Any:
     """Cross-correlate volumes, or films, with filters; see `conv2d`.
 
@@ -226,9 +271,9 @@ def conv3d(
         x: `(N, C, D, H, W)`.
         w: `(O, C / groups, KD, KH, KW)`.
         b: `(O,)`, or None.
-        stride, padding, dilation, groups: as for `conv2d`.
+        stride, padding, dilation, groups, activation: as for `conv2d`.
 
     Returns:
         `(N, O, D_out, H_out, W_out)`.
     """
-    return _conv(3, x, w, b, stride, padding, dilation, groups)
+    return _conv(3, x, w, b, stride, padding, dilation, groups, activation)

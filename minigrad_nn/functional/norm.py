@@ -100,9 +100,9 @@ def _fused(given: bool, adds: bool, activation: str | None) -> Op:
     compute: Any = kernels.batch_norm_given if given else kernels.batch_norm
     plain: Any = batch_norm_given_plain if given else batch_norm_plain
 
-    def forward(*args: Any, **eps: Any) -> Any:
+    def forward(*args: Any, **settings: Any) -> Any:
         epilogue = Epilogue(residual=args[count] if adds else None, activation=activation)
-        return compute(*args[:count], **eps, epilogue=epilogue)
+        return compute(*args[:count], **settings, epilogue=epilogue)
 
     def like(*args: Any, **eps: Any) -> Any:
         found = plain(*args[:count], **eps)
@@ -223,11 +223,8 @@ def batch_norm(
             raise ValueError(
                 "batch_norm: without training=True it needs running_mean and running_var"
             )
-        # Copies: a later update of the running statistics must not reach into this graph.
-        mean = raw(running_mean).astype(values.dtype)
-        inverse_std = 1.0 / np.sqrt(raw(running_var) + eps)
         given_op = FUSED.get(key, _batch_norm_given)
-        return given_op(x, weight, bias, mean, inverse_std.astype(values.dtype), *more)
+        return given_op(x, weight, bias, *_given(values, running_mean, running_var, eps), *more)
     count = values.size // shape[1] if shape[1] else 0
     if count < 2:
         raise ValueError(
@@ -244,6 +241,47 @@ def batch_norm(
             variance = np.maximum(1.0 / np.square(raw(inverse_std)) - eps, 0.0)
             _update(running_var, variance * (count / (count - 1)), momentum)
     return y
+
+
+def batch_norm_in_place(
+    x: Any,
+    running_mean: Any,
+    running_var: Any,
+    weight: Any,
+    bias: Any,
+    training: bool,
+    momentum: float,
+    eps: float,
+    *,
+    residual: Any = None,
+    activation: str | None = None,
+) -> Any:
+    """`batch_norm` by running statistics, which overwrites x and gives it back.
+
+    It is for who made x and shows it to nobody.  Nothing is recorded; arguments as `batch_norm`,
+    and `training` is False.
+    """
+    values = raw(x)
+    args = [
+        values,
+        _filled(values, 1.0) if weight is None else raw(weight),
+        _filled(values, 0.0) if bias is None else raw(bias),
+        *_given(values, running_mean, running_var, eps),
+    ]
+    if residual is not None:
+        args.append(raw(residual))
+    given_op = FUSED.get((True, residual is not None, activation), _batch_norm_given)
+    backend.execute(given_op, args, {}, values)
+    return x
+
+
+def _given(values: Any, mean: Any, variance: Any, eps: float) -> tuple[Any, Any]:
+    """Mean and inverse deviation of running statistics, as `_batch_norm_given` wants them.
+
+    They are copies: a later update of the running statistics must not reach into a graph.
+    """
+    inverse_std = 1.0 / np.sqrt(raw(variance) + eps)
+    return raw(mean).astype(values.dtype), inverse_std.astype(values.dtype)
 
 
 def _filled(like: Any, value: float) -> Any:

@@ -31,7 +31,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from .convolution import conv, conv_input, conv_weight
+from .convolution import EpilogueBackward, conv, conv_input, conv_weight, epilogue_backward
 from .elementwise import relu, relu_backward, sigmoid_backward, tanh_backward
 from .epilogue import Epilogue
 from .geometry import Geometry, output_size
@@ -69,6 +69,7 @@ __all__ = [
     "BatchNormEpilogueBackward",
     "Device",
     "Epilogue",
+    "EpilogueBackward",
     "Geometry",
     "MaxPool",
     "Moments",
@@ -85,6 +86,7 @@ __all__ = [
     "conv",
     "conv_input",
     "conv_weight",
+    "epilogue_backward",
     "gather",
     "max_pool",
     "max_pool_input",

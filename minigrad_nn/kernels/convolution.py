@@ -1,8 +1,11 @@
-"""What the kernels of convolution mean: three, each the adjoint of the others."""
+"""What the kernels of convolution mean: three, each the adjoint of the others.
+
+A fourth leads back through the epilogue of the first.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import checks
 from .epilogue import Epilogue
@@ -10,10 +13,17 @@ from .geometry import Geometry
 from .registry import find
 from .workspace import Workspace
 
-__all__ = ["conv", "conv_input", "conv_weight"]
+__all__ = ["EpilogueBackward", "conv", "conv_input", "conv_weight", "epilogue_backward"]
 
 # An array of any registered device.
 Array = Any
+
+
+class EpilogueBackward(NamedTuple):
+    """What `epilogue_backward` returns: `(N, C, *spatial)` and `(C,)`."""
+
+    g: Array
+    gbias: Array
 
 
 def conv(
@@ -117,3 +127,43 @@ def conv_weight(
     checks.result("conv_weight", shape, out, epilogue)
     checks.residual_only("conv_weight", epilogue)
     return compute(x, g, geometry, out, workspace, epilogue)
+
+
+def epilogue_backward(
+    g: Array,
+    y: Array,
+    activation: str | None,
+    *,
+    out: Array | None = None,
+    workspace: Workspace | None = None,
+) -> EpilogueBackward:
+    """What the epilogue of a kernel lets through of a gradient, and the gradient of its bias.
+
+    Where the activation's result is at 0 or, of `"relu6"`, at 6, nothing passes, not even a NaN;
+    where it is NaN, everything.
+
+    Args:
+        g: `(N, C, *spatial)`, also `(N, C)`: the gradient of the output.
+        y: the shape of g, the output.
+        activation: that of the epilogue.
+        out: the shape of g, for what is let through; it may be g.
+        workspace: scratch memory.
+
+    Returns:
+        What is let through, which is also the gradient of the residual, and its sum over all axes
+        but the channels'.
+
+    Raises:
+        ValueError: there is no such activation.
+
+    >>> import numpy as np
+    >>> g, y = np.full((2, 2), 3.0), np.array([[0.0, 1.0], [0.0, 2.0]])
+    >>> epilogue_backward(g, y, "relu").gbias
+    array([0., 6.])
+    """
+    Epilogue(activation=activation)  # which refuses what it does not know
+    compute = find("epilogue_backward", g=g, y=y, out=out)
+    checks.channels("epilogue_backward", "g", g)
+    checks.same_shape("epilogue_backward", "y", y, g, "g")
+    checks.result("epilogue_backward", g.shape, out, None)
+    return EpilogueBackward(*compute(g, y, activation, out, workspace))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from minigrad.recording import is_recording
 from minigrad_nn import functional as F
-from minigrad_nn import init
+from minigrad_nn import init, kernels
+from minigrad_nn.chaining import activation_of
 from minigrad_nn.functional.conv import check_input, padding_pairs
 from minigrad_nn.functional.padding import pad_axes
 from minigrad_nn.module import Module, Parameter
@@ -22,6 +24,7 @@ class _Conv(Module):
     """What the three have in common; they differ in how many spatial `axes` there are."""
 
     axes: int
+    _function: Callable[..., Any]
     weight: Parameter
     bias: Parameter | None
 
@@ -90,16 +93,47 @@ class _Conv(Module):
             text += f", {name}={value!r}" if value != usual else ""
         return text if self.bias is not None else f"{text}, bias=False"
 
+    def together(self, x: Any, following: Sequence[Any], fresh: bool) -> tuple[int, Any]:
+        """Take along a ReLU: see `Module.together`."""
+        if (
+            not following
+            or activation_of(following[0]) != "relu"
+            or self.bias is None
+            or not self.makes_fresh()
+            or not (self.training or not is_recording())
+            or not kernels.offers("epilogue_backward", x._data)
+        ):
+            return 0, self(x)
+        return 1, self._convolved(x, "relu")
+
+    def makes_fresh(self) -> bool:
+        """A convolution does; a subclass may compute something else."""
+        return type(self).forward in (Conv1d.forward, Conv2d.forward, Conv3d.forward)
+
+    def _convolved(self, x: Any, activation: str | None = None) -> Any:
+        """The result, with what an epilogue takes along."""
+        x, padding = self._padded(x)
+        return self._function(
+            x,
+            self.weight,
+            self.bias,
+            self.stride,
+            padding,
+            self.dilation,
+            self.groups,
+            activation=activation,
+        )
+
 
 class Conv1d(_Conv):
     """Convolve signals `(N, in_channels, L)` with learned filters; arguments as `Conv2d`."""
 
     axes = 1
+    _function = staticmethod(F.conv1d)
 
     def forward(self, x: Any) -> Any:
         """`(N, out_channels, L_out)`."""
-        x, padding = self._padded(x)
-        return F.conv1d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+        return self._convolved(x)
 
 
 class Conv2d(_Conv):
@@ -125,19 +159,19 @@ class Conv2d(_Conv):
     """
 
     axes = 2
+    _function = staticmethod(F.conv2d)
 
     def forward(self, x: Any) -> Any:
         """`(N, out_channels, H_out, W_out)`."""
-        x, padding = self._padded(x)
-        return F.conv2d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+        return self._convolved(x)
 
 
 class Conv3d(_Conv):
     """Convolve volumes `(N, in_channels, D, H, W)` with learned filters; arguments as `Conv2d`."""
 
     axes = 3
+    _function = staticmethod(F.conv3d)
 
     def forward(self, x: Any) -> Any:
         """`(N, out_channels, D_out, H_out, W_out)`."""
-        x, padding = self._padded(x)
-        return F.conv3d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+        return self._convolved(x)

@@ -13,6 +13,7 @@ from minigrad.tensor import Tensor
 from minigrad_nn import functional as F
 from minigrad_nn import init, kernels
 from minigrad_nn.chaining import rest
+from minigrad_nn.functional.norm import batch_norm_in_place
 from minigrad_nn.module import Module, Parameter
 
 __all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d"]
@@ -70,11 +71,12 @@ class _BatchNorm(Module):
         """The shape of x."""
         return self._normalised(x)
 
-    def together(self, x: Any, following: Sequence[Any]) -> tuple[int, Any]:
-        """Take along a sum and a ReLU: see `Module.together`."""
+    def together(self, x: Any, following: Sequence[Any], fresh: bool) -> tuple[int, Any]:
+        """Take along a sum and a ReLU, in place where that is possible: see `Module.together`."""
         taken, added, activation = rest(following)
+        in_place = fresh and not is_recording() and not (self.training or self.running_mean is None)
         if (
-            taken == 0
+            not (taken or in_place)
             or type(self).forward is not _BatchNorm.forward
             or not (self.training or not is_recording())
             or not kernels.offers("batch_norm_epilogue_backward", x._data)
@@ -83,9 +85,15 @@ class _BatchNorm(Module):
         residual = None if added is None else added.value()
         if residual is not None and (residual.shape, residual.dtype) != (x.shape, x.dtype):
             return 0, self(x)
-        return taken, self._normalised(x, residual, activation)
+        return taken, self._normalised(x, residual, activation, in_place)
 
-    def _normalised(self, x: Any, residual: Any = None, activation: str | None = None) -> Any:
+    def _normalised(
+        self,
+        x: Any,
+        residual: Any = None,
+        activation: str | None = None,
+        in_place: bool = False,
+    ) -> Any:
         """The result, with what an epilogue takes along."""
         if x.ndim not in self.ndims or x.shape[1] != self.num_features:
             wanted = " or ".join(f"{n} axes" for n in self.ndims)
@@ -100,7 +108,8 @@ class _BatchNorm(Module):
             backend.written(batches, "batch_norm's running statistics")
             if self.momentum is None:
                 momentum = 1.0 / float(batches)
-        return F.batch_norm(
+        compute = batch_norm_in_place if in_place else F.batch_norm
+        return compute(
             x,
             self.running_mean,
             self.running_var,

@@ -31,6 +31,9 @@ GEOMETRIES = {
     "whole": Geometry.of((3, 5), (3, 5)),
     "sparse": Geometry.of((9, 9), 2, 4, 1),
     "tiles": Geometry.of((9, 21), 3, 1, (1, 2)),
+    "point": Geometry.of((48, 48), 1),
+    "planes": Geometry.of((11, 38), 3, (1, 2), 1, groups=5),
+    "many": Geometry.of((6, 5), 3, 1, 1),
 }
 
 
@@ -42,9 +45,10 @@ def convolutions(dtype):
     rng = np.random.default_rng(0)
     for label, geometry in GEOMETRIES.items():
         groups = geometry.groups
-        x = numbers(rng, (3, 3 * groups, *geometry.size), dtype)
+        images = 19 if label == "many" else 3  # more than a vector has lanes
+        x = numbers(rng, (images, 3 * groups, *geometry.size), dtype)
         w = numbers(rng, (13 * groups, 3, *geometry.kernel), dtype)
-        g = numbers(rng, (3, 13 * groups, *geometry.output), dtype)
+        g = numbers(rng, (images, 13 * groups, *geometry.output), dtype)
         for name, (a, b, c) in {
             "conv": (x, w, g),
             "conv_input": (g, w, x),
@@ -161,6 +165,10 @@ def batch_norms(dtype):
             )
             return [one for one in found if one is not None]
 
+        def through(arrays, outs, workspace):
+            return kernels.epilogue_backward(*arrays, "relu", out=outs[0], workspace=workspace)
+
+        yield Call(f"epilogue_backward-{label}", [g, np.maximum(x, 0)], same, through)
         statistics = [mean, inverse_std]
         for number, rest in enumerate(([], [residual])):
             arrays = [g, x, gamma, beta, *statistics, *rest]

@@ -167,6 +167,79 @@ def test_models_train_as_if_each_module_were_called_by_itself(name, settings, un
         assert np.array_equal(one.numpy(), other.numpy())
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_a_convolution_takes_a_relu_along(unfused, training):
+    layers = Conv2d(2, 3, 3), ReLU()
+    x = mg.tensor(rng.standard_normal((2, 2, 5, 5)), requires_grad=True)
+    model = Sequential(*layers).astype(np.float64).train(training)
+    results = []
+    for on in (False, True):
+        unfused(on)
+        y = model(x)
+        assert ("conv_bias_relu" in ops_of(y)) is (training and not on)
+        results.append([y, *mg.gradients((y * y).sum(), [x, *model.parameters()])])
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(one.numpy(), other.numpy(), rtol=1e-12, atol=1e-12)
+    bare = Sequential(Conv2d(2, 3, 3, bias=False), ReLU())
+    assert "relu" in ops_of(bare(x.detach().astype(np.float32)))
+
+
+@pytest.mark.parametrize("adds", [False, True])
+@pytest.mark.parametrize("activation", [None, ReLU(), ReLU6(), Tanh()])
+def test_in_use_a_batch_norm_writes_over_its_convolution_and_nothing_else(
+    adds, activation, unfused
+):
+    layers = [Conv2d(2, 2, 3, padding=1), BatchNorm2d(2)]
+    x = picture()
+    before = x.numpy().copy()
+    stages = [*layers, *([Plus(x)] if adds else []), *([activation] if activation else [])]
+    for _ in range(2):
+        chain(x, *layers)  # for running statistics that say something
+    Sequential(*layers).eval()
+    state = layers[1].state_dict()
+    results = []
+    for on in (False, True):
+        unfused(on)
+        made = []
+        with mg.no_grad():
+            shown = chain(x, Identity(), layers[1], *stages[2:])  # x itself is nobody's to write
+            y = chain(x, *stages)
+        results.append([shown, y])
+    for one, other in zip(*results, strict=True):
+        assert np.array_equal(one.numpy(), other.numpy())
+    assert np.array_equal(x.numpy(), before)
+    for name, value in layers[1].state_dict().items():
+        assert np.array_equal(value, state[name])
+    unfused(False)
+
+    def note(proceed, op, args, params):
+        made.append(op.name)
+        return proceed(op, args, params)
+
+    with mg.no_grad(), backend.interpose(note):
+        assert np.array_equal(chain(x, *stages).numpy(), y.numpy())
+    assert made[:2] == ["conv_bias", "batch_norm_given"]  # who watches sees both
+
+
+def test_in_use_no_memory_is_taken_for_a_batch_norm():
+    _, bn, relu = (part.eval() for part in block())
+    memory = []
+
+    class Telling(Conv2d):
+        pass
+
+    telling = Telling(2, 2, 3, padding=1)
+    usual = telling._convolved
+    telling.__dict__["_convolved"] = lambda *a: memory.append(usual(*a)) or memory[-1]
+    with mg.no_grad():
+        y = chain(picture(), telling, bn, relu)
+        assert y._data is memory[0]._data
+        z = chain(picture(), telling, Identity(), bn, relu)
+        assert z._data is not memory[1]._data
+    y = chain(picture(), telling, bn, relu)
+    assert y._data is not memory[2]._data
+
+
 def test_a_way_of_what_is_added_is_gone_once_and_last():
     calls = []
 

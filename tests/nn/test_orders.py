@@ -70,6 +70,15 @@ SAMPLES = {
             drawn(2),
         )
     ],
+    "conv_bias_relu": [
+        (
+            lambda x, w, b, g=g: conv.conv_bias_relu(x, w, b, geometry=g) ** 2,
+            drawn(2, c, *g.size),
+            drawn(o, i, *g.kernel),
+            drawn(o),
+        )
+        for g, c, o, i in ((G1, 2, 3, 2), (G2, 4, 2, 2))
+    ],
     "rnn_steps": [
         (
             lambda x, h, w, s=s: (
@@ -235,6 +244,7 @@ PLAIN = {
         x, g, b, STATISTICS[0], 1.0 / np.sqrt(STATISTICS[1] + 1e-5)
     ),
     "conv_bias": lambda x, w, b: conv.conv(x, w, geometry=G2) + b.reshape(-1, 1, 1),
+    "conv_bias_relu": lambda x, w, b: mg.relu(conv.conv_bias(x, w, b, geometry=G2)),
     "linear_bias": lambda x, w, b: mg.matmul(x, w.T) + b,
     "softmax": lambda x: mg.exp(x) / mg.exp(x).sum(-1, keepdims=True),
     "log_softmax": lambda x: x - mg.logsumexp(x, -1, keepdims=True),
@@ -247,6 +257,7 @@ FUSED = {
         x, mg.tensor(STATISTICS[0]), mg.tensor(STATISTICS[1]), g, b
     ),
     "conv_bias": SAMPLES["conv_bias"][0][0],
+    "conv_bias_relu": lambda x, w, b: conv.conv_bias_relu(x, w, b, geometry=G2),
     "linear_bias": SAMPLES["linear_bias"][0][0],
     "softmax": functional.softmax,
     "log_softmax": functional.log_softmax,
@@ -257,6 +268,7 @@ INPUTS = {
     "batch_norm": [drawn(3, 3, 2, 2), drawn(3), drawn(3)],
     "batch_norm_given": [drawn(3, 3, 2, 2), drawn(3), drawn(3)],
     "conv_bias": list(SAMPLES["conv_bias"][0][1:]),
+    "conv_bias_relu": list(SAMPLES["conv_bias_relu"][1][1:]),
     "linear_bias": [drawn(3, 4), drawn(2, 4), drawn(2)],
     "softmax": [drawn(3, 4)],
     "log_softmax": [drawn(3, 4)],

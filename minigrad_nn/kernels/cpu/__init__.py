@@ -2,7 +2,7 @@
 
 Read in this order: `convolution` (which algorithm a convolution takes), `plan` (the tables behind a
 direct convolution), `tile` (the innermost loops), `lines` and `weights` (the convolution and its
-weight gradient along long lines), `winograd` (3x3 filters with a quarter of the products; its
+weight gradient along long lines), `stacks` (an image in each lane, for small planes), `winograd` (3x3 filters with a quarter of the products; its
 matrices come from `toom`), `patches` (matrix products), `pool`, `normalise`, `recurrent`,
 `elementwise`, `update`. What all share: `compile` (how a kernel is compiled and called), `memory`
 (a pool for results), `cache` (compiled code on disk), `placement` (threads and cores), `arrays`
@@ -11,6 +11,7 @@ matrices come from `toom`), `patches` (matrix products), `pool`, `normalise`, `r
 
 from .convolution import conv, conv_input, conv_weight
 from .elementwise import relu, relu_backward, sigmoid_backward, tanh_backward
+from .finish import epilogue_backward
 from .normalise import (
     batch_norm,
     batch_norm_backward,
@@ -43,6 +44,7 @@ __all__ = [
     "conv",
     "conv_input",
     "conv_weight",
+    "epilogue_backward",
     "gather",
     "max_pool",
     "max_pool_input",

@@ -1,13 +1,17 @@
-"""The epilogue as a pass of its own, for kernels that cannot take it along."""
+"""The epilogue as a pass of its own, for kernels that cannot take it along, and its gradient."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numba import prange
 
 from ..epilogue import Epilogue
-from .arrays import epilogue_arrays
-from .compile import kernel
+from ..workspace import Workspace
+from .arrays import Result, epilogue_arrays, scratch
+from .compile import kernel, summing_helper
+from .normalise import ends, let_through, planes
 
 
 @kernel
@@ -38,3 +42,44 @@ def finish(y: np.ndarray, epilogue: Epilogue | None) -> None:
     if bias.size or residual.size or relu:
         planes = y.reshape(y.shape[0] * y.shape[1], -1)
         finish_kernel(planes, y.shape[1], bias, residual, relu)
+
+
+@summing_helper
+def let_plane_through(g, y, passed, plane, floor, ceiling):
+    """One plane of what an activation lets through, and its sum in float64."""
+    total = 0.0
+    for i in range(g.shape[1]):
+        value = let_through(g[plane, i], y[plane, i], floor, ceiling)
+        passed[plane, i] = value
+        total += np.float64(value)
+    return total
+
+
+@kernel
+def epilogue_backward_kernel(g, y, passed, images, channels, floor, ceiling, sums, gbias):
+    """What the activation lets through, and its sum for each channel; `sums` is scratch."""
+    for plane in prange(images * channels):
+        sums[plane] = let_plane_through(g, y, passed, plane, floor, ceiling)
+    for c in prange(channels):
+        total = 0.0
+        for n in range(images):
+            total += sums[n * channels + c]
+        gbias[c] = total
+
+
+def epilogue_backward(
+    g: np.ndarray, y: np.ndarray, activation: str | None, out: Any, workspace: Workspace | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """See `minigrad_nn.kernels.epilogue_backward`."""
+    images, channels = g.shape[:2]
+    others = [a for a in (g, y) if a is not out]
+    result = Result(g.shape, g.dtype, out, *others)
+    gbias = np.zeros(channels, g.dtype)
+    if g.size:
+        sums = scratch(workspace).take((images * channels,), np.float64)
+        floor, ceiling = ends(activation, g.dtype)
+        epilogue_backward_kernel(
+            *(planes(g), planes(y), planes(result.buffer)),
+            *(images, channels, floor, ceiling, sums, gbias),
+        )
+    return result.deliver(), gbias

@@ -201,7 +201,7 @@ def backward_kernel(
                 )  # fmt: skip
 
 
-def _planes(x: np.ndarray) -> np.ndarray:
+def planes(x: np.ndarray) -> np.ndarray:
     """`(N·C, length)`, as kernels want it."""
     length = 1
     for n in x.shape[2:]:
@@ -221,7 +221,8 @@ def _vector(vector: Any, channels: int, default: float, dtype: Any) -> np.ndarra
     return np.full(channels, default, dtype) if vector is None else flat(vector)
 
 
-def _ends(activation: str | None, dtype: Any) -> tuple[Any, Any]:
+def ends(activation: str | None, dtype: Any) -> tuple[Any, Any]:
+    """Floor and ceiling of an activation, in the type that kernels compute with."""
     floor, ceiling = ENDS[activation]
     return dtype.type(floor), dtype.type(ceiling)
 
@@ -246,7 +247,7 @@ def _run(
     room = scratch(workspace)
     count = 0 if given else images * channels
     normalise_kernel(
-        _planes(x),
+        planes(x),
         y,
         images,
         channels,
@@ -258,8 +259,8 @@ def _run(
         inverse_std,
         _vector(gamma, channels, 1, x.dtype),
         shift,
-        y[:0] if epilogue.residual is None else _planes(epilogue.residual),
-        *_ends(epilogue.activation, x.dtype),
+        y[:0] if epilogue.residual is None else planes(epilogue.residual),
+        *ends(epilogue.activation, x.dtype),
         room.take((count,), np.float64),
         room.take((count,), np.float64),
     )
@@ -288,7 +289,7 @@ def batch_norm(
     mean, inverse_std = np.empty(x.shape[1], x.dtype), np.empty(x.shape[1], x.dtype)
     variance = np.empty(x.shape[1], np.float64)
     result = Result(x.shape, x.dtype, out, *_others(out, x, epilogue), gamma, beta)
-    y = _planes(result.buffer)
+    y = planes(result.buffer)
     _run(x, y, False, eps, mean, variance, inverse_std, gamma, beta, workspace, epilogue)
     return result.deliver(), mean, inverse_std
 
@@ -308,7 +309,7 @@ def batch_norm_given(
     result = Result(
         x.shape, x.dtype, out, *_others(out, x, epilogue), gamma, beta, mean, inverse_std
     )
-    y = _planes(result.buffer)
+    y = planes(result.buffer)
     if x.size:
         none = np.empty(0, np.float64)
         _run(x, y, True, 0.0, flat(mean), none, flat(inverse_std), gamma, beta, workspace, epilogue)
@@ -356,14 +357,14 @@ def batch_norm_epilogue_backward(
     gresidual = None if y is None else np.empty(x.shape, x.dtype)
     ggamma, gbeta = np.zeros(channels, x.dtype), np.zeros(channels, x.dtype)
     if x.size:
-        gx = _planes(result.buffer)
+        gx = planes(result.buffer)
         room = scratch(workspace)
         backward_kernel(
-            _planes(g),
-            _planes(x),
-            gx[:0] if y is None else _planes(y),
+            planes(g),
+            planes(x),
+            gx[:0] if y is None else planes(y),
             gx,
-            gx[:0] if gresidual is None else _planes(gresidual),
+            gx[:0] if gresidual is None else planes(gresidual),
             images,
             channels,
             block,
@@ -372,7 +373,7 @@ def batch_norm_epilogue_backward(
             _vector(gamma, channels, 1, x.dtype),
             _vector(beta, channels, 0, x.dtype),
             bool(given),
-            *_ends(activation, x.dtype),
+            *ends(activation, x.dtype),
             room.take((images * channels,), np.float64),
             room.take((images * channels,), np.float64),
             ggamma,

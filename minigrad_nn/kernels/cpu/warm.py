@@ -15,7 +15,7 @@ import numpy as np
 from .. import Warmed
 from ..epilogue import Epilogue
 from ..geometry import Geometry
-from . import elementwise, normalise, pool, recurrent, update
+from . import elementwise, finish, normalise, pool, recurrent, update
 from .convolution import TABLE
 
 GEOMETRY = Geometry.of((3, 3), 2)
@@ -56,6 +56,7 @@ CALLS: dict[str, Callable[[dict[str, np.ndarray]], Any]] = {
     "conv": _rows("conv", "x", "w"),
     "conv_input": _rows("conv_input", "g", "w"),
     "conv_weight": _rows("conv_weight", "x", "g"),
+    "epilogue_backward": lambda a: finish.epilogue_backward(a["g"], a["g"], "relu", None, None),
     "max_pool": lambda a: pool.max_pool(a["x"], GEOMETRY, None, None, None, RELU),
     "max_pool_input": lambda a: pool.max_pool_input(
         a["g"], a["indices"], GEOMETRY, None, None, RELU
