@@ -6,6 +6,7 @@ can compute.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,9 +15,9 @@ import numpy as np
 from ..epilogue import Epilogue
 from ..geometry import Geometry
 from ..workspace import Workspace
-from . import lines, patches, weights, winograd
+from . import lines, patches, stack_plan, stacks, weights, winograd
 from . import plan as plans
-from .tile import VECTORS, lanes
+from .tile import ROWS, VECTORS, lanes
 
 
 class Row(NamedTuple):
@@ -73,6 +74,68 @@ def _lines_weight(x: np.ndarray, g: np.ndarray, geometry: Geometry) -> bool:
     return _lines_pay(plan, filters, x.itemsize, STREAMED if many else 1.0)
 
 
+# Moving a number into a stack or out of one, in products, and what a weight's gradient loses.
+MOVE = 8
+DOTS = 1.4
+# How much of the lanes a batch must fill, and how many channels a group must have.
+FILLED = 0.7
+FEWEST_IN_GROUP = 4
+# What a stack may take, in bytes, and what it may take where numbers are in few products each.
+STACK_BYTES, STREAMED_BYTES = 8 * 2**20, 3 * 2**20
+FEW_PRODUCTS = 40
+
+
+def _stacks_may_pay(
+    geometry: Geometry, images: int, channels: int, filters: int, itemsize: int, laid: int
+) -> bool:
+    """What can be told without a plan; channels are read, filters written, `laid` at a time."""
+    width = lanes(itemsize)
+    if 0 in (images, *geometry.size) or images < FILLED * width * -(-images // width):
+        return False
+    if geometry.groups > 1 and min(channels, filters) < FEWEST_IN_GROUP:
+        return False
+    v = geometry.volume
+    padded = math.prod(n + sum(pair) for n, pair in zip(v.size, v.padding, strict=True))
+    held = (channels * padded + laid * math.prod(v.output)) * width * itemsize
+    products = channels * filters * v.taps / (channels + filters)
+    return held <= (STREAMED_BYTES if products < FEW_PRODUCTS else STACK_BYTES)
+
+
+def _stacks_pay(
+    plan: stack_plan.Plan, images: int, filters: int, width: int, factor: float
+) -> bool:
+    """Whether stacks cost less than making patches, for each entry of these."""
+    factor *= -(-images // width) * width / images
+    moved = len(plan.packed) + len(plan.order) * filters
+    cost = filters * factor + MOVE * moved / (len(plan.order) * len(plan.every))
+    return cost < PATCH_ENTRY + BLAS * filters
+
+
+def _stacks_forward(x: np.ndarray, w: np.ndarray, geometry: Geometry) -> bool:
+    images, channels, filters = len(x), w.shape[1], w.shape[0] // geometry.groups
+    if not _stacks_may_pay(geometry, images, channels, filters, x.itemsize, ROWS):
+        return False
+    plan = stack_plan.forward(geometry, channels, x.itemsize)
+    return _stacks_pay(plan, images, filters, lanes(x.itemsize), plan.used)
+
+
+def _stacks_input(g: np.ndarray, w: np.ndarray, geometry: Geometry) -> bool:
+    images, channels, filters = len(g), w.shape[0] // geometry.groups, w.shape[1]
+    if not _stacks_may_pay(geometry, images, channels, filters, g.itemsize, ROWS):
+        return False
+    plan = stack_plan.backward(geometry, channels, g.itemsize)
+    return _stacks_pay(plan, images, filters, lanes(g.itemsize), plan.used)
+
+
+def _stacks_weight(x: np.ndarray, g: np.ndarray, geometry: Geometry) -> bool:
+    images, channels = len(x), x.shape[1] // geometry.groups
+    filters = g.shape[1] // geometry.groups
+    if not _stacks_may_pay(geometry, images, channels, filters, x.itemsize, filters):
+        return False
+    plan = stack_plan.forward(geometry, channels, x.itemsize)
+    return _stacks_pay(plan, images, filters, lanes(x.itemsize), DOTS)
+
+
 # Costs of Winograd's method in products: transforms for each tile and channel, and for each filter.
 TILE_COST, FILTER_COST = 400, 30 * winograd.PLACES
 # Fewer channels leave the lanes of its vectors empty.
@@ -117,16 +180,19 @@ def _always(a: np.ndarray, b: np.ndarray, geometry: Geometry) -> bool:
 TABLE: dict[str, tuple[Row, ...]] = {
     "conv": (
         Row("winograd", _winograd_forward, winograd.conv, winograd.able),
+        Row("stacks", _stacks_forward, stacks.conv),
         Row("lines", _lines_forward, lines.conv),
         Row("patches", _always, patches.conv),
     ),
     "conv_input": (
         Row("winograd", _winograd_input, winograd.conv_input, winograd.able),
+        Row("stacks", _stacks_input, stacks.conv_input),
         Row("lines", _lines_input, lines.conv_input),
         Row("patches", _always, patches.conv_input),
     ),
     "conv_weight": (
         Row("winograd", _winograd_weight, winograd.conv_weight, winograd.able),
+        Row("stacks", _stacks_weight, stacks.conv_weight),
         Row("lines", _lines_weight, weights.conv_weight),
         Row("patches", _always, patches.conv_weight),
     ),
