@@ -155,6 +155,7 @@ __version__ = "0.1.0"
 _LAZY = {
     "check": "minigrad.check",
     "check_gradients": "minigrad.check",
+    "cuda": "minigrad.cuda",
     "draw": "minigrad.draw",
     "study": "minigrad.study",
     "testing": "minigrad.testing",

@@ -28,6 +28,7 @@ FLOORS = [
     {
         "minigrad.backend",
         "minigrad.convert",
+        "minigrad.cuda",
         "minigrad.dtypes",
         "minigrad.memory",
         "minigrad.random",

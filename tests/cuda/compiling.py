@@ -84,7 +84,11 @@ def compiled(kernel, signature: str, capability: tuple[int, int]) -> str:
             device=False,
             abi="numba",
             output="ptx",
-            **{k: v for k, v in kernel.options.items() if k in ("fastmath", "opt", "lineinfo")},
+            **{
+                k: v
+                for k, v in kernel.options.items()
+                if k in ("fastmath", "opt", "lineinfo", "launch_bounds")
+            },
         )
     return text
 

@@ -2,7 +2,11 @@
 
 Read in this order: `driver` (what is asked of CUDA), `allocator` (memory, kept), `array`
 (`CudaArray`, whose views NumPy computes), `card` (cards by number, and how they become known to the
-engine), `launch` (how a kernel is written, compiled and started).
+engine), `launch` (how a kernel is written, compiled and started).  Then the kernels: `tile` (the
+product of tiles that all dense kernels share), `product` (matrices), `convolution` (which algorithm
+one takes), `plan` (where its taps read), `implicit`, `weights`, `depthwise`, `pool`, `places`,
+`statistics`, `normalise`, `gates`, `recurrent`, `update`; `arrays` is what they share, and `warm`
+compiles them ahead.
 
 Importing this package loads no compiler: Numba is imported with the first card that is opened.
 """
@@ -18,7 +22,39 @@ DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 """Element types that kernels compute with."""
 
 # Where each kernel of `minigrad_nn.kernels` stands; imported when it is first called.
-_HOME: dict[str, str] = {}
+_HOME = {
+    kernel: module
+    for module, kernels in {
+        "convolution": ("conv", "conv_input", "conv_weight"),
+        "gates": (
+            "epilogue_backward",
+            "relu",
+            "relu_backward",
+            "sigmoid_backward",
+            "tanh_backward",
+        ),
+        "normalise": (
+            "batch_norm",
+            "batch_norm_backward",
+            "batch_norm_epilogue_backward",
+            "batch_norm_given",
+            "moments",
+        ),
+        "places": ("gather", "scatter"),
+        "pool": (
+            "average_pool",
+            "average_pool_input",
+            "max_pool",
+            "max_pool_input",
+            "sum_pool",
+            "sum_pool_input",
+        ),
+        "recurrent": ("rnn", "rnn_backward"),
+        "update": ("adam_update", "sgd_update"),
+        "warm": ("warmup",),
+    }.items()
+    for kernel in kernels
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -40,3 +76,24 @@ def open_device(number: int) -> None:
     from .card import card
 
     card(number)
+
+
+def why_unavailable() -> str | None:
+    """Why no card can be used here; None where one can."""
+    from .driver import why_unavailable
+
+    return why_unavailable()
+
+
+def count() -> int:
+    """How many cards there are."""
+    from .driver import count
+
+    return count()
+
+
+def opened() -> list[Any]:
+    """The cards that are in use."""
+    from .card import opened
+
+    return opened()

@@ -19,6 +19,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
+from minigrad.memory import MemoryStats
+
 from .driver import Driver
 
 GRAIN = 512
@@ -318,6 +320,18 @@ class Allocator:
                 self._requests,
                 self._asked,
             )
+
+    def stats(self) -> MemoryStats:
+        """The same in the words that all devices have in common."""
+        now = self.statistics()
+        return MemoryStats(
+            live=now.allocated,
+            peak=now.peak_allocated,
+            idle=now.reserved - now.allocated,
+            limit=self._driver.memory()[1],
+            reused=now.requests - now.segments,
+            fresh=now.segments,
+        )
 
     def reset_peak(self) -> None:
         """Let the peaks begin again at what is held now."""

@@ -11,12 +11,13 @@ from collections.abc import Callable
 from typing import Any
 
 from minigrad import backend
+from minigrad.memory import register_memory
 
 from .. import registry
 from .allocator import Allocator, MemoryStatistics
 from .driver import Driver, count, open_driver, why_unavailable
 
-__all__ = ["Card", "card", "count", "why_unavailable"]
+__all__ = ["Card", "card", "count", "opened", "why_unavailable"]
 
 _cards: dict[int, Card] = {}
 _lock = threading.RLock()
@@ -96,5 +97,11 @@ def card(index: int = 0, open_it: Callable[[int], Driver] = open_driver) -> Card
                     Functions(new.array_type),
                 )
             )
+            register_memory(new.name, new.allocator)
             _cards[index] = new
         return _cards[index]
+
+
+def opened() -> list[Card]:
+    """The cards that are in use, by number."""
+    return [_cards[index] for index in sorted(_cards)]
