@@ -6,6 +6,7 @@ Winograd's row computes some geometries only and rounds otherwise: see `test_win
 import numpy as np
 import pytest
 from hypothesis import assume, example, given
+from hypothesis import strategies as st
 
 from minigrad_nn import kernels
 from minigrad_nn.kernels import Epilogue, Geometry, Workspace
@@ -14,7 +15,8 @@ from minigrad_nn.kernels.cpu.convolution import TABLE, choose
 from tests.kernels import reference
 from tests.kernels.draws import convolutions
 
-ROWS = [(name, row) for name, rows in TABLE.items() for row in rows if row.name != "winograd"]
+SOME = ("winograd", "dense")  # these compute some geometries only
+ROWS = [(name, row) for name, rows in TABLE.items() for row in rows if row.name not in SOME]
 
 
 def operands(name, x, w, g):
@@ -58,6 +60,43 @@ def test_every_row_equals_the_reference(name, row, drawn):
     assert np.array_equal(result, expected)
 
 
+@pytest.mark.parametrize("name", TABLE)
+@given(
+    st.lists(st.integers(1, 5), min_size=1, max_size=3),
+    st.sampled_from((0, 1, 5)),
+    st.sampled_from((np.float32, np.float64)),
+    st.sampled_from((None, "relu")),
+)
+def test_a_filter_as_large_as_its_input_is_a_matrix_product(name, size, images, dtype, activation):
+    geometry, x, w, g = case(Geometry.of(size, size), images, 3, 7, dtype)
+    a, b = operands(name, x, w, g)
+    row = next(row for row in TABLE[name] if row.name == "dense")
+    assert row.able(geometry) and choose(name, a, b, geometry) is row
+    expected = getattr(reference, name)(a, b, geometry)
+    result = row.compute(a, b, geometry, None, None, None)
+    assert result.dtype == dtype and np.array_equal(result, expected)
+    residual = np.ones(expected.shape, dtype)
+    if name == "conv_weight":
+        epilogue, expected = Epilogue(residual=residual), expected + 1
+    else:
+        bias = np.arange(expected.shape[1]).astype(dtype)
+        epilogue = Epilogue(bias=bias, residual=residual, activation=activation)
+        expected = expected + 1 + bias.reshape(1, -1, *(1,) * geometry.axes)
+        expected = expected if activation is None else np.maximum(expected, 0)
+    turned = np.full(expected.shape[::-1], np.nan, dtype).T
+    for out in (None, turned, residual):
+        result = row.compute(np.asfortranarray(a), b, geometry, out, None, epilogue)
+        assert np.array_equal(result, expected) and (out is None or result is out)
+
+
+@pytest.mark.parametrize(
+    "geometry",
+    [Geometry.of((3, 3), 2), Geometry.of((2, 2), 2, 1, 1), Geometry.of((2, 2), 2, groups=2)],
+)
+def test_other_filters_are_no_single_product(geometry):
+    assert not any(row.able(geometry) for row in TABLE["conv"] if row.name == "dense")
+
+
 @given(convolutions())
 def test_the_three_kernels_are_adjoint(drawn):
     geometry, x, w, g = drawn
@@ -74,12 +113,17 @@ def test_the_last_row_always_fits_and_each_row_is_taken_somewhere(name):
         (Geometry.of((28, 28), 5, 1, 2), 32, 1, 6),
         (Geometry.of((28, 28), 5, 1, 2), 2, 1, 6),
         (Geometry.of((5, 5), 5), 2, 16, 120),
+        (Geometry.of((4, 4), 3), 2, 16, 120),
         (Geometry.of((2, 2), 2), 2, 3, 64),
+        (Geometry.of((7, 7), 1), 2, 24, 40),
+        (Geometry.of((14, 14), 3, 2, 1, groups=6), 2, 6, 6),
         (Geometry.of((16, 16), 3, 1, 1), 2, 32, 32),
     ):
         _, x, w, g = case(geometry, images, channels, filters)
         taken.add(choose(name, *operands(name, x, w, g), geometry).name)
-    assert taken == {row.name for row in TABLE[name]}
+    # Where masks cost something, planes are packed into lines.
+    without = set() if tile.masks_are_free else {"depthwise"}
+    assert taken == {row.name for row in TABLE[name]} - without
 
 
 @pytest.mark.parametrize(("name", "row"), ROWS, ids=[f"{n}-{r.name}" for n, r in ROWS])

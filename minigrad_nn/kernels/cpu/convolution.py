@@ -15,7 +15,7 @@ import numpy as np
 from ..epilogue import Epilogue
 from ..geometry import Geometry
 from ..workspace import Workspace
-from . import lines, patches, stack_plan, stacks, weights, winograd
+from . import dense, lines, patches, stack_plan, stacks, weights, winograd
 from . import plan as plans
 from .tile import ROWS, VECTORS, lanes
 
@@ -177,20 +177,27 @@ def _always(a: np.ndarray, b: np.ndarray, geometry: Geometry) -> bool:
     return True
 
 
+def _dense(a: np.ndarray, b: np.ndarray, geometry: Geometry) -> bool:
+    return dense.able(geometry)
+
+
 TABLE: dict[str, tuple[Row, ...]] = {
     "conv": (
+        Row("dense", _dense, dense.conv, dense.able),
         Row("winograd", _winograd_forward, winograd.conv, winograd.able),
         Row("stacks", _stacks_forward, stacks.conv),
         Row("lines", _lines_forward, lines.conv),
         Row("patches", _always, patches.conv),
     ),
     "conv_input": (
+        Row("dense", _dense, dense.conv_input, dense.able),
         Row("winograd", _winograd_input, winograd.conv_input, winograd.able),
         Row("stacks", _stacks_input, stacks.conv_input),
         Row("lines", _lines_input, lines.conv_input),
         Row("patches", _always, patches.conv_input),
     ),
     "conv_weight": (
+        Row("dense", _dense, dense.conv_weight, dense.able),
         Row("winograd", _winograd_weight, winograd.conv_weight, winograd.able),
         Row("stacks", _stacks_weight, stacks.conv_weight),
         Row("lines", _lines_weight, weights.conv_weight),

@@ -87,7 +87,7 @@ def fold_kernel(rows, y, where, images, channels, volume):
                     target[place] += patch[c * taps + t]
 
 
-def _is_dense(geometry: Geometry) -> bool:
+def is_dense(geometry: Geometry) -> bool:
     """Whether the only window is the whole input, so that a patch is the image as it is."""
     return (
         geometry.kernel == geometry.size
@@ -108,7 +108,7 @@ def _block(images: int, outputs: int, width: int, itemsize: int) -> int:
 
 def _unfold(x: np.ndarray, geometry: Geometry, space: np.ndarray) -> np.ndarray:
     """The patches `(N·outputs, C·taps)` of some images: x itself, or written into `space`."""
-    if _is_dense(geometry):
+    if is_dense(geometry):
         return x.reshape(len(x), -1)
     where = places(geometry)
     rows = space[: len(x) * len(where)]
@@ -118,7 +118,7 @@ def _unfold(x: np.ndarray, geometry: Geometry, space: np.ndarray) -> np.ndarray:
 
 def _scratch_rows(room: Workspace, count: int, width: int, geometry: Geometry, dtype: Any) -> Any:
     """Memory for patches; a dense geometry needs none."""
-    return room.take((0 if _is_dense(geometry) else count, width), dtype)
+    return room.take((0 if is_dense(geometry) else count, width), dtype)
 
 
 @np.errstate(all="ignore")

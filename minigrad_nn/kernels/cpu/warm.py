@@ -20,7 +20,7 @@ from .convolution import TABLE
 
 GEOMETRY = Geometry.of((3, 3), 2)
 # What the rows that want other filters are able to compute.
-SQUARE = Geometry.of((4, 4), 3)
+OTHERS = (Geometry.of((4, 4), 3), Geometry.of((2, 2), 2))
 
 
 def _operands(dtype: Any, geometry: Geometry = GEOMETRY) -> dict[str, np.ndarray]:
@@ -38,7 +38,7 @@ def _rows(kernel: str, first: str, second: str) -> Callable[[dict[str, np.ndarra
         # A weight's gradient takes no activation; the others compile the pass of an epilogue too.
         epilogue = None if kernel == "conv_weight" else Epilogue(activation="relu")
         for row in TABLE[kernel]:
-            geometry = GEOMETRY if row.able(GEOMETRY) else SQUARE
+            geometry = next(g for g in (GEOMETRY, *OTHERS) if row.able(g))
             own = _operands(a["x"].dtype, geometry)
             row.compute(own[first], own[second], geometry, None, None, epilogue)
 
