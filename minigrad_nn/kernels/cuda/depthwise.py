@@ -284,3 +284,9 @@ def conv_weight(
         0,
     )
     return result.deliver()
+
+
+def examples(full: bool) -> list[Kernel]:
+    """Kernels as tests compile them."""
+    kinds = ("float32", "float64") if full else ("float32",)
+    return [f(t) for f in (filter_planes, filter_back, filter_weight) for t in kinds]

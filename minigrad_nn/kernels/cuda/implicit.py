@@ -22,7 +22,7 @@ from .driver import numba_cuda
 from .launch import Kernel, kernel, line
 from .plan import PASS, TERM, Plan
 from .product import add_parts
-from .tile import ALIGNED, Tile, multiplier, pick, pitch
+from .tile import ALIGNED, Tile, multiplier, pick, pitch, tiles
 
 cuda: Any = numba_cuda()
 
@@ -309,3 +309,9 @@ def conv_input(
     plan = plans.backward(geometry, w.shape[1], w.shape[0] // groups)
     shape = (g.shape[0], w.shape[1] * groups, *geometry.size)
     return _run(g, w, plan, shape, groups, out, workspace, epilogue, tile, pieces)
+
+
+def examples(full: bool) -> list[Kernel]:
+    """Kernels as tests compile them."""
+    kinds = ("float32", "float64") if full else ("float32",)
+    return [convolve(tile, t) for t in kinds for tile in (tiles(t) if full else tiles(t)[:1])]

@@ -240,3 +240,9 @@ def batch_norm_epilogue_backward(
         taken, images * channels, channels, int(given_statistics), *ends,
     )  # fmt: skip
     return result.deliver(), ggamma, gbeta, gresidual
+
+
+def examples(full: bool) -> list[Kernel]:
+    """Kernels as tests compile them."""
+    kinds = ("float32", "float64") if full else ("float32",)
+    return [f(t) for f in (normaliser, denormaliser) for t in kinds]

@@ -207,3 +207,9 @@ def _all_inside(name: str, indices: CudaArray, volume: int) -> None:
             f"{name}: {wrong} of {there.size} indices lie outside of 0 .. {volume - 1} "
             f"(smallest {there.min()}, largest {there.max()})"
         )
+
+
+def examples(full: bool) -> list[Kernel]:
+    """Kernels as tests compile them."""
+    kinds = ("float32", "float64") if full else ("float32",)
+    return [outsiders(), *(f(t) for f in (gatherer, scatterer) for t in kinds)]

@@ -338,3 +338,12 @@ def average_pool_input(
     """See `minigrad_nn.kernels.average_pool_input`."""
     counts = _counts(g, geometry, PADDED if count_include_pad else INSIDE)
     return _pool(returns(g.dtype, False), g, counts, geometry.size, geometry, out, epilogue)
+
+
+def examples(full: bool) -> list[Kernel]:
+    """Kernels as tests compile them."""
+    kinds = ("float32", "float64") if full else ("float32",)
+    return [
+        *(f(t) for f in (maxima, sums) for t in kinds),
+        *(returns(t, chosen) for chosen in (False, True) for t in kinds),
+    ]

@@ -16,7 +16,7 @@ from .array import CudaArray
 from .arrays import Result, Scratch, forwards, nothing, window
 from .driver import numba_cuda
 from .launch import Kernel, kernel, line
-from .tile import ALIGNED, Tile, multiplier, pick, pitch
+from .tile import ALIGNED, Tile, multiplier, pick, pitch, tiles
 
 cuda: Any = numba_cuda()
 
@@ -266,3 +266,12 @@ def _stacked(array: CudaArray, batch: tuple[int, ...], count: int) -> CudaArray:
     """`(count, rows, columns)`, broadcast; a view where strides allow it."""
     wide = np.broadcast_to(array._ghost, (*batch, *array.shape[-2:]))
     return array._like(wide).reshape(count, *array.shape[-2:])
+
+
+def examples(full: bool) -> list[Kernel]:
+    """Kernels as tests compile them."""
+    kinds = ("float32", "float64") if full else ("float32",)
+    return [
+        *(multiply_matrices(tile, t) for t in kinds for tile in tiles(t)),
+        *(add_parts(t) for t in kinds),
+    ]

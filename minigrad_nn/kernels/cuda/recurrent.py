@@ -197,3 +197,9 @@ def rnn_backward(
         later = later.reshape(1, -1, size).swapaxes(1, 2)
         multiply_into(gw, later, earlier.reshape(1, -1, size), scratch, residual=one)
     return result.deliver(), gh, gw.reshape(size, size)
+
+
+def examples(full: bool) -> list[Kernel]:
+    """Kernels as tests compile them."""
+    kinds = ("float32", "float64") if full else ("float32",)
+    return [walk(t, rows, way) for t in kinds for rows in ROWS for way in (False, True)]

@@ -9,6 +9,7 @@ deviations. Backward sums two products in the same way. Within a block, threads 
 from __future__ import annotations
 
 import math
+import types
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -48,9 +49,15 @@ def let_through(g, value, zero, floor, ceiling):
     return zero if value <= floor or value >= ceiling else g
 
 
-def inlined(function: Any) -> Any:
-    """A helper that becomes part of a kernel before it is compiled."""
-    return function if simulated() else cuda.jit(device=True, inline="always")(function)
+def inlined(function: Any, names: dict[str, Any] | None = None) -> Any:
+    """A helper that becomes part of a kernel before it is compiled.
+
+    The simulator puts its `cuda` among the names of the kernel's module while the kernel runs: a
+    helper of another module that uses it is given those names.
+    """
+    if simulated():
+        return function if names is None else types.FunctionType(function.__code__, names)
+    return cuda.jit(device=True, inline="always")(function)
 
 
 def add_up(sums, thread):
@@ -237,3 +244,10 @@ def channel_products(dtype: Any) -> Kernel:
     four = ", ".join([f"{name}[::1]"] * 4)
     made = kernel(f"void(float64[::1], float64[::1], {four}, int64, int64, int64, int64)")
     return made(channel_kernel)
+
+
+def examples(full: bool) -> list[Kernel]:
+    """Kernels as tests compile them."""
+    kinds = ("float32", "float64") if full else ("float32",)
+    four = piece_moments, channel_moments, piece_products, channel_products
+    return [f(t) for f in four for t in kinds]

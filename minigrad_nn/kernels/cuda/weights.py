@@ -23,7 +23,7 @@ from .driver import numba_cuda
 from .launch import Kernel, kernel, line
 from .plan import TERM
 from .product import add_parts
-from .tile import ALIGNED, Tile, multiplier, pick, pitch
+from .tile import ALIGNED, Tile, multiplier, pick, pitch, tiles
 
 cuda: Any = numba_cuda()
 
@@ -200,3 +200,9 @@ def conv_weight(
     if not whole:
         add_parts(x.dtype)(*line(x.card, target.size), to, target, empty, residual, cut, 1, 1, 0)
     return result.deliver()
+
+
+def examples(full: bool) -> list[Kernel]:
+    """Kernels as tests compile them."""
+    kinds = ("float32", "float64") if full else ("float32",)
+    return [correlate(tile, t) for t in kinds for tile in (tiles(t) if full else tiles(t)[:1])]

@@ -1,0 +1,59 @@
+"""Compiling a card's kernels ahead, so that the first training step does not wait for them."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from .. import Warmed
+from . import _HOME
+from .card import card
+from .driver import simulated
+from .launch import Kernel
+
+__all__ = ["warmup"]
+
+
+def warmup(
+    kernels: Iterable[str] | None = None,
+    dtypes: Iterable[Any] = ("float32",),
+    progress: Callable[[Warmed], None] | None = None,
+) -> list[Warmed]:
+    """Compile, for the card in use, the commonest forms of these kernels.
+
+    A kernel that is wanted in another form is compiled when it is first called.  The simulator
+    compiles nothing.
+
+    Raises:
+        ValueError: a name is not that of a kernel.
+    """
+    names = sorted(set(_HOME) - {"warmup"}) if kernels is None else list(kernels)
+    for name in names:
+        if name not in _HOME:
+            raise ValueError(f"no kernel {name!r}; there are {', '.join(sorted(_HOME))}")
+    wanted = {np.dtype(dtype).name for dtype in dtypes}
+    found: list[Warmed] = []
+    done: set[str] = set()
+    for place, name in enumerate(names, 1):
+        start = time.perf_counter()
+        if _HOME[name] not in done:
+            done.add(_HOME[name])
+            module = importlib.import_module(f"{__package__}.{_HOME[name]}")
+            for kernel in module.examples(False) if hasattr(module, "examples") else ():
+                _compile(kernel, wanted)
+        seconds = time.perf_counter() - start
+        found.append(Warmed(name, ", ".join(sorted(wanted)), place, len(names), seconds))
+        if progress is not None:
+            progress(found[-1])
+    return found
+
+
+def _compile(kernel: Kernel, wanted: set[str]) -> None:
+    for signature in kernel.signatures:
+        if not simulated() and any(name in signature for name in wanted):
+            with card().driver:
+                kernel.dispatcher.compile(signature)
