@@ -31,6 +31,8 @@ class Device(NamedTuple):
         from_numpy: copies a NumPy array there.
         to_numpy: copies an array back.
         module: NumPy's functions for its arrays, as far as it has them.
+        send: begins to copy a NumPy array there while the device computes, and gives a function
+            that gives the array; None where no copy is needed.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Device(NamedTuple):
     from_numpy: Callable[[np.ndarray], Any]
     to_numpy: Callable[[Any], np.ndarray]
     module: Any
+    send: Callable[[np.ndarray], Callable[[], Any]] | None = None
 
 
 cpu = Device("cpu", np.ndarray, lambda array: array, lambda array: array, np)

@@ -81,6 +81,9 @@ def _add_train(commands: Any) -> None:
     parser.add_argument(
         "--threads", type=_whole(1), metavar="N", help="processor threads; default: as fits"
     )
+    parser.add_argument(
+        "--device", default="cpu", metavar="NAME", help="cpu (default), cuda, cuda:1, ..."
+    )
 
 
 def _add_draw(commands: Any) -> None:

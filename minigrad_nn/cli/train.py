@@ -93,11 +93,16 @@ def run(given: argparse.Namespace) -> int:
         training = prepare_lenet5(source, config.recipe, config.seed)
     except ValueError as error:
         raise InputError(f"--data {config.data}: {error}") from error
+    try:
+        training.model.to(given.device)
+    except ValueError as error:
+        raise InputError(f"--device {given.device}: {error}") from error
     out = _folder(given.out, checkpoint, config, source)
     say(console, f"LeNet-5 on {source.name}: {len(source.train)} pictures to learn from, "
                   f"{len(source.test)} to test on; results in {out}")  # fmt: skip
     with _threads(given.threads):
-        seconds = compile_kernels(console, KERNELS)
+        weight = minigrad.core.raw(training.model.c1.weight)
+        seconds = compile_kernels(console, KERNELS, like=weight)
         if seconds > 2:
             say(console, f"compiled kernels in {seconds:.1f} s; the next run finds them ready")
         first = training.model.c1.weight.numpy().copy()
@@ -296,7 +301,10 @@ def _predictions(training: Training, source: Source) -> tuple[Any, Any, Any]:
     """Pictures as they are, labels, and probabilities of the whole test set."""
     model = training.model.eval()
     with minigrad.no_grad():
-        found = [softmax(model(minigrad.tensor(x)), axis=1).numpy() for x, _ in training.test]
+        place = model.c1.weight.device
+        found = [
+            softmax(model(minigrad.tensor(x).to(place)), axis=1).numpy() for x, _ in training.test
+        ]
     pictures, labels = source.test[np.arange(len(source.test))]
     return pictures, labels, np.concatenate(found)
 

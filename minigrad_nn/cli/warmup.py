@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterable
+from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress
 
 from .. import kernels
+from ..kernels import registry
 
 __all__ = ["compile_kernels", "run"]
 
@@ -23,9 +25,18 @@ def run(given: argparse.Namespace) -> int:
 
 
 def compile_kernels(
-    console: Console, names: Iterable[str] | None, dtypes: Iterable[str] = ("float32",)
+    console: Console,
+    names: Iterable[str] | None,
+    dtypes: Iterable[str] = ("float32",),
+    like: Any = None,
 ) -> float:
     """Compile kernels, or load them, with a bar where the output is a terminal.
+
+    Args:
+        console: where the bar is drawn.
+        names: of kernels; None for all.
+        dtypes: element types.
+        like: a raw array on the device that will compute; the CPU if it is None.
 
     Returns:
         The seconds that it took.
@@ -42,5 +53,6 @@ def compile_kernels(
                 description=f"compiling kernels: {warmed.kernel}",
             )
 
-        kernels.warmup(names, tuple(dtypes), show)
+        device = None if like is None else registry.device_of("warmup", like)
+        kernels.warmup(names, tuple(dtypes), show, device)
     return time.perf_counter() - start

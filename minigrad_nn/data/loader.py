@@ -5,14 +5,15 @@ They may be prepared ahead by background workers, which changes no bit of them.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Generator as GeneratorType
-from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
 
+from minigrad import backend
 from minigrad.random import Generator, as_generator
 
 from .dataset import Batch, Dataset, Transform
@@ -21,6 +22,8 @@ from .samplers import Sampler, _count
 from .workers import Job, prepare, prepare_in_threads
 
 KINDS = ("thread", "process")
+FLOATS = (np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64))
+Send = Callable[[Any], Callable[[], Any]]
 
 __all__ = ["Loader"]
 
@@ -139,15 +142,31 @@ class Loader:
         return order[number * self.batch_size : (number + 1) * self.batch_size]
 
     def __iter__(self) -> Iterator[Batch]:
+        return self._begin(None)
+
+    def on(self, device: str) -> Iterator[Batch]:
+        """A loop over the batches with their arrays of floats on a device.
+
+        Each batch is copied while the one before it is computed with.  Integers, such as classes
+        and indices, stay where they are.
+
+        Raises:
+            ValueError: there is no such device.
+        """
+        return self._begin(backend.get_device(device).send)
+
+    def _begin(self, send: Send | None) -> Iterator[Batch]:
         loop = self._loop = object()
         if not self._resumed and self.batch:
             self.epoch, self.batch = self.epoch + 1, 0
         self._resumed = False
-        return self._batches(loop)
+        return self._batches(loop, send)
 
-    def _batches(self, loop: object) -> Iterator[Batch]:
+    def _batches(self, loop: object, send: Send | None) -> Iterator[Batch]:
         order = self.order(self.epoch)
         prepared = self._prepared(self._jobs(order, self.epoch, self.batch))
+        if send is not None:
+            prepared = _sent(prepared, send)
         try:
             while True:
                 if self._loop is not loop:
@@ -260,6 +279,32 @@ class Loader:
         self._generator.set_state(state["generator"])
         self.epoch, self.batch = state["epoch"], state["batch"]
         self._resumed, self._loop = True, None
+
+
+def _sent(
+    prepared: GeneratorType[Batch, None, None], send: Send
+) -> GeneratorType[Batch, None, None]:
+    """The same batches with floats on a device: the next one is on its way before one is given."""
+
+    def begin(batch: Batch) -> list[Any]:
+        return [
+            send(array) if getattr(array, "dtype", None) in FLOATS else array for array in batch
+        ]
+
+    def arrived(parts: list[Any]) -> Batch:
+        return tuple(part() if callable(part) else part for part in parts)
+
+    try:
+        ahead: list[Any] | None = None
+        for batch in prepared:
+            following = begin(batch)
+            if ahead is not None:
+                yield arrived(ahead)
+            ahead = following
+        if ahead is not None:
+            yield arrived(ahead)
+    finally:
+        prepared.close()
 
 
 def _check_order(order: NDArray[Any], sampler: Sampler, size: int) -> None:

@@ -84,7 +84,7 @@ def fit(
         while run.epoch < epochs and not run.stopped():
             started, before = time.perf_counter(), run.seconds
             model.train()
-            for inputs, targets in loader:
+            for inputs, targets in loader.on(_place(model)):
                 prediction = model(_tensor(inputs, model))
                 value = loss(prediction, targets)
                 _check_loss(value, inputs, run)
@@ -140,7 +140,7 @@ def evaluate(
     try:
         model.eval()
         with minigrad.no_grad(), _memory(model):
-            for inputs, targets in loader:
+            for inputs, targets in loader.on(_place(model)):
                 prediction = model(_tensor(inputs, model))
                 values = {"loss": loss(prediction, targets).item()}
                 values |= {name: metric(prediction, targets) for name, metric in metrics.items()}
@@ -155,11 +155,15 @@ def evaluate(
     return {name: total / samples for name, total in sums.items()}
 
 
+def _place(model: Module) -> str:
+    """The device of a model's parameters."""
+    first = next(model.parameters(), None)
+    return minigrad.backend.cpu.name if first is None else first.device
+
+
 def _tensor(inputs: Any, model: Module) -> minigrad.Tensor:
     """A batch as a tensor where the model's parameters are."""
-    x = minigrad.tensor(inputs)
-    first = next(model.parameters(), None)
-    return x if first is None else x.to(first.device)
+    return minigrad.tensor(inputs).to(_place(model))
 
 
 # Parameters from which the memory of results is kept between steps.
@@ -228,7 +232,8 @@ def _check_loss(value: Any, inputs: Any, run: Run) -> None:
     number = value.item()
     if math.isfinite(number):
         return
-    finite = bool(np.isfinite(inputs).all()) if np.asarray(inputs).dtype.kind == "f" else True
+    inputs = minigrad.backend.array_of(inputs)
+    finite = bool(np.isfinite(inputs).all()) if inputs.dtype.kind == "f" else True
     advice = (
         f"lower the learning rate (now {run.lr:g}) or clip gradients with clip_norm=1.0"
         if finite

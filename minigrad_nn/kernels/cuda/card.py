@@ -82,6 +82,7 @@ def card(index: int = 0, open_it: Callable[[int], Driver] = open_driver) -> Card
         if index not in _cards:
             from . import DTYPES
             from .array import CudaArray
+            from .copies import Sender
             from .protocol import Functions
 
             new = Card(index, open_it(index), CudaArray)
@@ -95,6 +96,7 @@ def card(index: int = 0, open_it: Callable[[int], Driver] = open_driver) -> Card
                     new.array_type.from_numpy,
                     lambda array: array.to_numpy(),
                     Functions(new.array_type),
+                    Sender(new).send,
                 )
             )
             register_memory(new.name, new.allocator)
