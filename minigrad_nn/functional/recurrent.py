@@ -1,9 +1,9 @@
 """Recurrent functions: one step (`*_cell`) and whole sequences (`rnn`, `lstm`, `gru`).
 
-A sequence is the step written again and again, on the ordinary graph: backpropagation through time
-is nothing but the walk over it.  The inputs of all steps are multiplied by their weights at once,
-before the loop, since they do not wait for the state.  The plain network's steps are one operation
-unless they shall be seen; `rnn_steps_plain` is what it equals.
+The inputs of all steps are multiplied by their weights at once, since they do not wait for the
+state.  What is left, the step written again and again, is one operation with kernels of its own.
+With `unrolled` each step stands on the ordinary graph, where backpropagation through time is
+nothing but the walk over it; `recurrent_steps` holds both forms.
 """
 
 from __future__ import annotations
@@ -14,46 +14,24 @@ from typing import Any
 import numpy as np
 
 from minigrad import backend
-from minigrad.core import Op, Saved, raw
-from minigrad.ops.elementwise import relu, sigmoid, tanh, where
-from minigrad.ops.index import getitem
-from minigrad.ops.shape import stack
-from minigrad_nn import kernels
+from minigrad.core import raw
 from minigrad_nn.functional.linear import linear
+from minigrad_nn.functional.recurrent_steps import (
+    NONLINEARITIES,
+    State,
+    checked_lengths,
+    gru_step,
+    gru_steps,
+    last_of,
+    lstm_step,
+    lstm_steps,
+    one_by_one,
+    rnn_step,
+    rnn_steps,
+)
+from minigrad_nn.kernels.registry import offers
 
 __all__ = ["gru", "gru_cell", "lstm", "lstm_cell", "rnn", "rnn_cell"]
-
-NONLINEARITIES = {"tanh": tanh, "relu": relu}
-State = tuple[Any, ...]
-
-
-def _parts(x: Any, count: int) -> list[Any]:
-    """Equal parts of the last axis."""
-    size = raw(x).shape[-1] // count
-    return [getitem(x, index=(Ellipsis, slice(i * size, (i + 1) * size))) for i in range(count)]
-
-
-# --- one step: what comes from the input, the state, and the weights of the state ----------------
-
-
-def _rnn_step(gx: Any, state: State, w: Any, b: Any, bend: Callable) -> State:
-    return (bend(gx + linear(state[0], w, b)),)
-
-
-def _lstm_step(gx: Any, state: State, w: Any, b: Any) -> State:
-    h, c = state
-    i, f, g, o = _parts(gx + linear(h, w, b), 4)
-    c = sigmoid(f) * c + sigmoid(i) * tanh(g)
-    return sigmoid(o) * tanh(c), c
-
-
-def _gru_step(gx: Any, state: State, w: Any, b: Any) -> State:
-    (h,) = state
-    xr, xz, xn = _parts(gx, 3)
-    hr, hz, hn = _parts(linear(h, w, b), 3)
-    z = sigmoid(xz + hz)
-    n = tanh(xn + sigmoid(xr + hr) * hn)
-    return (n + z * (h - n),)
 
 
 def _bend(name: str, nonlinearity: str) -> Callable:
@@ -117,7 +95,7 @@ def rnn_cell(
     """
     _check("rnn_cell", x, (h,), w_ih, w_hh, 1, 2)
     bend = _bend("rnn_cell", nonlinearity)
-    return _rnn_step(linear(x, w_ih, b_ih), (h,), w_hh, b_hh, bend)[0]
+    return rnn_step(linear(x, w_ih, b_ih), (h,), w_hh, b_hh, bend)[0]
 
 
 def lstm_cell(
@@ -143,8 +121,7 @@ def lstm_cell(
         ValueError: shapes that do not belong together.
     """
     _check("lstm_cell", x, state, w_ih, w_hh, 4, 2)
-    h, c = _lstm_step(linear(x, w_ih, b_ih), state, w_hh, b_hh)
-    return h, c
+    return lstm_step(linear(x, w_ih, b_ih), state, w_hh, b_hh)[:2]
 
 
 def gru_cell(x: Any, h: Any, w_ih: Any, w_hh: Any, b_ih: Any = None, b_hh: Any = None) -> Any:
@@ -167,85 +144,28 @@ def gru_cell(x: Any, h: Any, w_ih: Any, w_hh: Any, b_ih: Any = None, b_hh: Any =
         ValueError: shapes that do not belong together.
     """
     _check("gru_cell", x, (h,), w_ih, w_hh, 3, 2)
-    return _gru_step(linear(x, w_ih, b_ih), (h,), w_hh, b_hh)[0]
+    return gru_step(linear(x, w_ih, b_ih), (h,), w_hh, b_hh)[0]
 
 
 # --- whole sequences -----------------------------------------------------------------------------
 
 
-def _alive(name: str, x: Any, lengths: Any) -> Any:
-    """For each step, `(T, N, 1)`, whether a sequence is still running; None if all are, always."""
-    if lengths is None:
-        return None
-    steps, count = raw(x).shape[:2]
-    numbers = np.asarray(raw(lengths))
-    if numbers.shape != (count,) or numbers.dtype.kind not in "iu":
-        raise ValueError(
-            f"{name}: lengths must be {count} integers, one for each sequence, got "
-            f"{numbers.dtype} of shape {numbers.shape}"
-        )
-    if numbers.size and (numbers.min() < 0 or numbers.max() > steps):
-        raise ValueError(
-            f"{name}: lengths reach from {numbers.min()} to {numbers.max()}, but x has {steps} "
-            "steps"
-        )
-    if (numbers == steps).all():
-        return None
-    alive = np.arange(steps)[:, None] < numbers[None, :]
-    return backend.device_of(raw(x)).from_numpy(alive[:, :, None])
+def _fused(name: str, lengths: Any, gx: Any, *others: Any) -> bool:
+    """Whether there is a kernel for these values, and for the gradient."""
+    if lengths is not None and not isinstance(raw(gx), np.ndarray):
+        return False  # only the CPU's kernels know lengths
+    dtypes = {np.dtype(raw(value).dtype) for value in (gx, *others)}
+    return len(dtypes) == 1 and all(offers(part, raw(gx)) for part in (name, f"{name}_backward"))
 
 
-def _run(
-    name: str,
-    step: Callable[..., State],
-    x: Any,
-    state: State,
-    weights: tuple[Any, Any, Any, Any],
-    reverse: bool,
-    lengths: Any,
-    *settings: Any,
-) -> tuple[Any, State]:
-    """All steps; a sequence that has ended keeps its state, and its outputs are 0."""
-    w_ih, w_hh, b_ih, b_hh = weights
-    alive = _alive(name, x, lengths)
-    gx = linear(x, w_ih, b_ih)
-    times = range(raw(x).shape[0])
-    outputs = [None] * len(times)
-    for t in reversed(times) if reverse else times:
-        new = step(getitem(gx, index=t), state, w_hh, b_hh, *settings)
-        if alive is None:
-            state, outputs[t] = new, new[0]
-        else:
-            state = tuple(where(alive[t], n, s) for n, s in zip(new, state, strict=True))
-            outputs[t] = where(alive[t], new[0], 0.0)
-    if not outputs:
+def _some_steps(name: str, x: Any) -> None:
+    if not raw(x).shape[0]:
         raise ValueError(f"{name}: x of shape {raw(x).shape} has no step")
-    return stack(outputs), state
 
 
-def rnn_steps_plain(x: Any, h: Any, w: Any, *, nonlinearity: str, reverse: bool) -> Any:
-    """What the fused steps equal: `y[t] = f(x[t] + w y[t - 1])`, one after the other."""
-    times = range(raw(x).shape[0])
-    outputs = [None] * len(times)
-    for t in reversed(times) if reverse else times:
-        h = NONLINEARITIES[nonlinearity](getitem(x, index=t) + linear(h, w))
-        outputs[t] = h
-    return stack(outputs)
-
-
-def _rnn_steps_rule(saved: Saved, g: Any, needs: tuple[bool, ...]) -> list:
-    settings = (saved.nonlinearity, saved.reverse)
-    return list(kernels.rnn_backward(g, saved.y, saved.h, saved.w, *settings))
-
-
-_rnn_steps = Op(
-    "rnn_steps",
-    lambda x, h, w, *, nonlinearity, reverse: kernels.rnn(x, h, w, nonlinearity, reverse),
-    inputs=("x", "h", "w"),
-    saves=("h", "w", "y"),
-    backward=_rnn_steps_rule,
-    like=rnn_steps_plain,
-)
+def _sum(b_ih: Any, b_hh: Any) -> Any:
+    """Both biases as one, where both are added to the same."""
+    return b_ih if b_hh is None else b_hh if b_ih is None else b_ih + b_hh
 
 
 def rnn(
@@ -270,7 +190,7 @@ def rnn(
         lengths: `(N,)` integers, where sequences end before T; from there on outputs are 0 and the
             state stays.
         unrolled: put each step on the graph, as the lecture draws it, instead of all of them as
-            one operation, which is faster.  With lengths they always are.
+            one operation, which is faster.
 
     Returns:
         The states of all steps `(T, N, hidden)`, and the last one `(N, hidden)`.
@@ -279,15 +199,17 @@ def rnn(
         ValueError: shapes that do not belong together, no step, or lengths that do not fit.
     """
     _check("rnn", x, (h,), w_ih, w_hh, 1, 3)
-    bend = _bend("rnn", nonlinearity)
-    if not unrolled and _alive("rnn", x, lengths) is None and raw(x).shape[0]:
-        bias = b_ih if b_hh is None else b_hh if b_ih is None else b_ih + b_hh
-        gx = linear(x, w_ih, bias)
-        y = _rnn_steps(gx, h, w_hh, nonlinearity=nonlinearity, reverse=bool(reverse))
-        return y, getitem(y, index=0 if reverse else -1)
-    weights = (w_ih, w_hh, b_ih, b_hh)
-    outputs, state = _run("rnn", _rnn_step, x, (h,), weights, reverse, lengths, bend)
-    return outputs, state[0]
+    bend, ends = _bend("rnn", nonlinearity), checked_lengths("rnn", x, lengths)
+    _some_steps("rnn", x)
+    if not unrolled:
+        gx = linear(x, w_ih, _sum(b_ih, b_hh))
+        if _fused("rnn", ends, gx, h, w_hh):
+            settings = dict(nonlinearity=nonlinearity, reverse=bool(reverse), lengths=ends)
+            y = rnn_steps(gx, h, w_hh, **settings)
+            return y, last_of(y, h, reverse, ends)
+    gx = linear(x, w_ih, b_ih)
+    found, state = one_by_one(rnn_step, gx, (h,), w_hh, b_hh, reverse, ends, bend)
+    return found[0], state[0]
 
 
 def lstm(
@@ -299,6 +221,7 @@ def lstm(
     b_hh: Any = None,
     reverse: bool = False,
     lengths: Any = None,
+    unrolled: bool = False,
 ) -> tuple[Any, tuple[Any, Any]]:
     """A long short-term memory over sequences: `lstm_cell` at each step.
 
@@ -306,7 +229,7 @@ def lstm(
         x: `(T, N, inputs)`.
         state: the first pair h, c, `(N, hidden)` each.
         w_ih, w_hh, b_ih, b_hh: as for `lstm_cell`.
-        reverse, lengths: as for `rnn`.
+        reverse, lengths, unrolled: as for `rnn`.
 
     Returns:
         The h of all steps `(T, N, hidden)`, and the last pair h, c.
@@ -315,9 +238,17 @@ def lstm(
         ValueError: as `rnn`.
     """
     _check("lstm", x, state, w_ih, w_hh, 4, 3)
-    weights = (w_ih, w_hh, b_ih, b_hh)
-    outputs, (h, c) = _run("lstm", _lstm_step, x, tuple(state), weights, reverse, lengths)
-    return outputs, (h, c)
+    ends = checked_lengths("lstm", x, lengths)
+    _some_steps("lstm", x)
+    if not unrolled:
+        gx = linear(x, w_ih, _sum(b_ih, b_hh))
+        if _fused("lstm", ends, gx, *state, w_hh):
+            y, memory, _ = lstm_steps(gx, *state, w_hh, reverse=bool(reverse), lengths=ends)
+            h, c = state
+            return y, (last_of(y, h, reverse, ends), last_of(memory, c, reverse, ends))
+    gx = linear(x, w_ih, b_ih)
+    found, (h, c) = one_by_one(lstm_step, gx, tuple(state), w_hh, b_hh, reverse, ends)
+    return found[0], (h, c)
 
 
 def gru(
@@ -329,6 +260,7 @@ def gru(
     b_hh: Any = None,
     reverse: bool = False,
     lengths: Any = None,
+    unrolled: bool = False,
 ) -> tuple[Any, Any]:
     """Gated recurrent units over sequences: `gru_cell` at each step; arguments as `rnn`.
 
@@ -336,7 +268,7 @@ def gru(
         x: `(T, N, inputs)`.
         h: `(N, hidden)`, the first state.
         w_ih, w_hh, b_ih, b_hh: as for `gru_cell`.
-        reverse, lengths: as for `rnn`.
+        reverse, lengths, unrolled: as for `rnn`.
 
     Returns:
         The states of all steps `(T, N, hidden)`, and the last one `(N, hidden)`.
@@ -345,6 +277,15 @@ def gru(
         ValueError: as `rnn`.
     """
     _check("gru", x, (h,), w_ih, w_hh, 3, 3)
-    weights = (w_ih, w_hh, b_ih, b_hh)
-    outputs, state = _run("gru", _gru_step, x, (h,), weights, reverse, lengths)
-    return outputs, state[0]
+    ends = checked_lengths("gru", x, lengths)
+    _some_steps("gru", x)
+    gx = linear(x, w_ih, b_ih)
+    if not unrolled and _fused("gru", ends, gx, h, w_hh):
+        b = b_hh
+        if b is None:
+            values = raw(gx)
+            b = backend.device_of(values).from_numpy(np.zeros(values.shape[2], values.dtype))
+        y, _ = gru_steps(gx, h, w_hh, b, reverse=bool(reverse), lengths=ends)
+        return y, last_of(y, h, reverse, ends)
+    found, state = one_by_one(gru_step, gx, (h,), w_hh, b_hh, reverse, ends)
+    return found[0], state[0]

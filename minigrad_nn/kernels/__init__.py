@@ -1,7 +1,7 @@
 """Kernels: arrays in, arrays out. The files here say what each one means; packages compute it.
 
-Start here, then read `convolution`, `pooling`, `normalisation`, `recurrent`, `elementwise` and
-`update` (what each kernel means), `geometry` (sizes), `epilogue` and `workspace` (arguments that
+Start here, then read `convolution`, `pooling`, `normalisation`, `recurrent`, `product`,
+`elementwise` and `update` (what each kernel means), `geometry` (sizes), `epilogue` and `workspace` (arguments that
 kernels share), `memory` (results that are kept), `registry` (how the device of the arrays picks the
 package), and `cpu` (the CPU's package, which is imported, together with Numba, by the first kernel
 call).
@@ -58,19 +58,36 @@ from .pooling import (
     sum_pool,
     sum_pool_input,
 )
-from .recurrent import RNNBackward, rnn, rnn_backward
+from .product import matmul
+from .recurrent import (
+    GRU,
+    LSTM,
+    GRUBackward,
+    LSTMBackward,
+    RNNBackward,
+    gru,
+    gru_backward,
+    lstm,
+    lstm_backward,
+    rnn,
+    rnn_backward,
+)
 from .registry import Device, offers, register
 from .update import adam_update, sgd_update
 from .workspace import Workspace
 
 __all__ = [
+    "GRU",
+    "LSTM",
     "BatchNorm",
     "BatchNormBackward",
     "BatchNormEpilogueBackward",
     "Device",
     "Epilogue",
     "EpilogueBackward",
+    "GRUBackward",
     "Geometry",
+    "LSTMBackward",
     "MaxPool",
     "Moments",
     "RNNBackward",
@@ -88,6 +105,11 @@ __all__ = [
     "conv_weight",
     "epilogue_backward",
     "gather",
+    "gru",
+    "gru_backward",
+    "lstm",
+    "lstm_backward",
+    "matmul",
     "max_pool",
     "max_pool_input",
     "moments",

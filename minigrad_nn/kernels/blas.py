@@ -1,13 +1,15 @@
-"""Matrix products by NumPy's BLAS, small ones on one thread.
+"""Matrix products: small ones by NumPy's BLAS on one thread, large ones by the CPU's own kernel.
 
 A BLAS thread that has done its part stays awake for a while, in case there is more.  Between
 products stand kernels with threads of their own, and both then share the cores: on two busy cores,
-LeNet-5 trained 4 times slower with BLAS on two threads than on one, measured.  A product that takes
-less than a few milliseconds therefore runs on one thread; the setting is back when it is done.
+LeNet-5 trained 4 times slower with BLAS on two threads than on one, measured.  Its bits may depend
+on how many threads it has, too.  So BLAS has one, and what takes it long is the kernel's, whose
+threads are those of all other kernels; the setting is back when the product is done.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,10 +18,14 @@ from typing import Any
 
 import numpy as np
 
+from . import product as products
+
 __all__ = ["SMALL", "matmul", "one_thread"]
 
-SMALL = 2.5e8
-"""Operations (a multiplication or an addition each) up to which a product keeps to one thread."""
+SMALL = 2e7
+"""Operations (a multiplication or an addition each) up to which a product is one thread's."""
+OWN = (np.dtype(np.float32), np.dtype(np.float64))
+"""What the kernel multiplies."""
 
 _lock = threading.Lock()
 _inside = 0
@@ -55,7 +61,11 @@ def one_thread() -> Iterator[None]:
 
 def matmul(a: Any, b: Any, out: Any = None) -> Any:
     """The matrix product over the last two axes, as `numpy.matmul`."""
-    if 2.0 * a.size * b.shape[-1] > SMALL:
-        return np.matmul(a, b, out)
+    if b.ndim == 2 and a.ndim > 2 and a.flags.c_contiguous and out is None:
+        # One large product rather than many small ones.
+        flat = matmul(a.reshape(math.prod(a.shape[:-1]), a.shape[-1]), b)
+        return flat.reshape(*a.shape[:-1], b.shape[1])
+    if 2.0 * a.size * b.shape[-1] > SMALL and a.ndim == b.ndim == 2 and a.dtype == b.dtype in OWN:
+        return products.matmul(a, b, out=out)
     with one_thread():
         return np.matmul(a, b, out)

@@ -193,6 +193,7 @@ class _Recurrent(_Weights):
         dropout: float = 0.0,
         bidirectional: bool = False,
         dtype: Any = np.float32,
+        unrolled: bool = False,
     ) -> None:
         super().__init__(input_size, hidden_size, bias)
         kind = type(self).__name__
@@ -204,6 +205,7 @@ class _Recurrent(_Weights):
         self.batch_first = batch_first
         self.dropout = dropout
         self.bidirectional = bidirectional
+        self.unrolled = unrolled
         self._suffixes = [
             f"_l{layer}{way}"
             for layer in range(num_layers)
@@ -331,11 +333,9 @@ class RNN(_Recurrent):
         unrolled: bool = False,
     ) -> None:
         _bend("RNN", nonlinearity)
-        super().__init__(
-            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, dtype
-        )
+        sizes = (input_size, hidden_size, num_layers)
+        super().__init__(*sizes, bias, batch_first, dropout, bidirectional, dtype, unrolled)
         self.nonlinearity = nonlinearity
-        self.unrolled = unrolled
 
     def _sequence(self, x: Any, state: tuple, suffix: str, lengths: Any) -> tuple[Any, tuple]:
         weights, reverse = self._weights(suffix), suffix.endswith("_reverse")
@@ -354,8 +354,8 @@ class LSTM(_Recurrent):
     parts = 2
 
     def _sequence(self, x: Any, state: tuple, suffix: str, lengths: Any) -> tuple[Any, tuple]:
-        reverse = suffix.endswith("_reverse")
-        return F.lstm(x, (state[0], state[1]), *self._weights(suffix), reverse, lengths)
+        settings = (suffix.endswith("_reverse"), lengths, self.unrolled)
+        return F.lstm(x, (state[0], state[1]), *self._weights(suffix), *settings)
 
 
 class GRU(_Recurrent):
@@ -364,8 +364,8 @@ class GRU(_Recurrent):
     gates = 3
 
     def _sequence(self, x: Any, state: tuple, suffix: str, lengths: Any) -> tuple[Any, tuple]:
-        reverse = suffix.endswith("_reverse")
-        y, h = F.gru(x, state[0], *self._weights(suffix), reverse, lengths)
+        settings = (suffix.endswith("_reverse"), lengths, self.unrolled)
+        y, h = F.gru(x, state[0], *self._weights(suffix), *settings)
         return y, (h,)
 
 

@@ -180,24 +180,67 @@ def batch_norms(dtype):
 
 def recurrent(dtype):
     rng = np.random.default_rng(3)
-    x, g = (rng.standard_normal((4, 3, 5)).astype(dtype) for _ in range(2))
-    h, w = (rng.standard_normal(shape).astype(dtype) for shape in ((3, 5), (5, 5)))
-    same = [(x.shape, dtype)]
-    for nonlinearity, reverse in (("tanh", False), ("relu", True)):
-        y = kernels.rnn(x, h, w, nonlinearity, reverse)
+    steps, count, size = 4, 6, 5
 
-        def forward(arrays, outs, workspace, settings=(nonlinearity, reverse)):
-            return [kernels.rnn(*arrays, *settings, out=outs[0], workspace=workspace)]
+    def drawn(*shape):
+        return rng.standard_normal(shape).astype(dtype)
 
-        def backward(arrays, outs, workspace, settings=(nonlinearity, reverse)):
-            return kernels.rnn_backward(*arrays, *settings, out=outs[0], workspace=workspace)
+    h, c, g, gm = drawn(count, size), drawn(count, size), *(drawn(4, 6, 5) for _ in range(2))
+    ends = np.array([4, 2, 0, 1, 4, 3])
+    made, wide = [((steps, count, size), dtype)], {}
+    for gates, name in ((1, "rnn"), (4, "lstm"), (3, "gru")):
+        wide[name] = drawn(steps, count, gates * size), drawn(gates * size, size)
+    b = drawn(3 * size)
+    (x, w), (lstm_x, lstm_w), (gru_x, gru_w) = (wide[name] for name in ("rnn", "lstm", "gru"))
+    for label, settings in {"": (False, None), "-short": (True, ends)}.items():
+        bend = ("relu" if label else "tanh", *settings)
+        y = kernels.rnn(x, h, w, *bend)
+        lstm = kernels.lstm(lstm_x, h, c, lstm_w, *settings)
+        gru = kernels.gru(gru_x, h, gru_w, b, *settings)
+        for name, kernel, own, arrays, first in (
+            ("rnn", kernels.rnn, bend, [x, h, w], made),
+            ("rnn_backward", kernels.rnn_backward, bend, [g, y, h, w], made),
+            ("lstm", kernels.lstm, settings, [lstm_x, h, c, lstm_w], made),
+            (
+                *("lstm_backward", kernels.lstm_backward, settings),
+                *([g, gm, *lstm, h, c, lstm_w], [(lstm_x.shape, dtype)]),
+            ),
+            ("gru", kernels.gru, settings, [gru_x, h, gru_w, b], made),
+            (
+                *("gru_backward", kernels.gru_backward, settings),
+                *([g, *gru, h, gru_w], [(gru_x.shape, dtype)]),
+            ),
+        ):
 
-        yield Call(f"rnn-{nonlinearity}", [x, h, w], same, forward)
-        yield Call(f"rnn_backward-{nonlinearity}", [g, y, h, w], same, backward)
+            def run(arrays, outs, workspace, kernel=kernel, own=own):
+                found = kernel(*arrays, *own, out=outs[0], workspace=workspace)
+                return list(found) if isinstance(found, tuple) else [found]
+
+            yield Call(f"{name}{label}", arrays, first, run)
+
+
+def products(dtype):
+    rng = np.random.default_rng(4)
+    for label, rows, turned in (("rows", 3, False), ("dots", 3, True), ("packed", 40, True)):
+        a = rng.standard_normal((rows, 37)).astype(dtype)
+        b = rng.standard_normal((75, 37) if turned else (37, 75)).astype(dtype)
+
+        def run(arrays, outs, workspace, turned=turned):
+            a, b = arrays
+            b = b.T if turned else b
+            return [kernels.matmul(a, b, out=outs[0], workspace=workspace)]
+
+        yield Call(f"matmul-{label}", [a, b], [((rows, 75), dtype)], run)
 
 
 def every_call(dtype) -> list[Call]:
-    return [*convolutions(dtype), *pools(dtype), *batch_norms(dtype), *recurrent(dtype)]
+    return [
+        *convolutions(dtype),
+        *pools(dtype),
+        *batch_norms(dtype),
+        *recurrent(dtype),
+        *products(dtype),
+    ]
 
 
 def results(call: Call) -> list[np.ndarray]:

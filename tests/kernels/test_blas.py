@@ -1,4 +1,4 @@
-"""Products keep BLAS to one thread only while they run, and only small ones do."""
+"""Products keep BLAS to one thread only while they run; large ones are our own."""
 
 import threading
 
@@ -36,13 +36,18 @@ def test_small_products_take_one_thread(seen: list[list[int]]) -> None:
     assert counts() == before
 
 
-def test_large_products_take_what_there_is(
+def test_large_products_are_the_kernels(
     seen: list[list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(blas, "SMALL", 10.0)
-    before = counts()
-    blas.matmul(np.ones((3, 4)), np.ones((4, 5)))
-    assert seen == [before]
+    a, b = np.arange(12.0).reshape(3, 4), np.arange(20.0).reshape(4, 5)
+    assert np.array_equal(blas.matmul(a, b), np.dot(a, b)) and not seen
+    assert np.array_equal(blas.matmul(a[None], b), np.dot(a, b)[None]) and not seen
+    out = np.empty((3, 5))
+    assert blas.matmul(a, b, out) is out and np.array_equal(out, np.dot(a, b)) and not seen
+    for other in (a.astype(int), a.astype(np.float32)):
+        blas.matmul(other, b)
+    assert len(seen) == 2, "what the kernel does not multiply is BLAS's"
 
 
 def test_the_setting_is_back_after_an_error_and_after_threads() -> None:

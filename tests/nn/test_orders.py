@@ -10,7 +10,7 @@ import minigrad as mg
 import minigrad_nn.functional as functional
 from minigrad.check import GradientError, check_gradients
 from minigrad.core import Op
-from minigrad_nn.functional import conv, loss, norm, pool, recurrent
+from minigrad_nn.functional import conv, loss, norm, pool, recurrent_steps
 from minigrad_nn.kernels import Geometry
 from tests.nn import samples
 
@@ -33,6 +33,7 @@ P2 = Geometry.of((5, 4), 3, 2, 1)
 INDICES = rng.integers(0, 12, (2, 3, 2, 2))
 TARGETS = np.array([2, 0, 1])
 PLANES = np.array([[1, 0, 2, 2]])
+ENDS = np.array([2, 0])
 STATISTICS = (drawn(3), rng.uniform(0.5, 2.0, 3))
 
 # For each op: functions of the inputs that are differentiated, and those inputs.
@@ -82,13 +83,38 @@ SAMPLES = {
     "rnn_steps": [
         (
             lambda x, h, w, s=s: (
-                recurrent._rnn_steps(x, h, w, nonlinearity=s[0], reverse=s[1]) ** 2
+                recurrent_steps.rnn_steps(x, h, w, nonlinearity=s[0], reverse=s[1], lengths=s[2])
+                ** 2
             ),
             drawn(3, 2, 2),
             drawn(2, 2),
             drawn(2, 2),
         )
-        for s in (("tanh", False), ("relu", True))
+        for s in (("tanh", False, None), ("relu", True, None), ("tanh", True, ENDS))
+    ],
+    "lstm_steps": [
+        (
+            lambda x, h, c, w, s=s: mg.multiply(
+                *recurrent_steps.lstm_steps(x, h, c, w, reverse=s[0], lengths=s[1])[:2]
+            ),
+            drawn(3, 2, 8),
+            drawn(2, 2),
+            drawn(2, 2),
+            drawn(8, 2),
+        )
+        for s in ((False, None), (True, ENDS))
+    ],
+    "gru_steps": [
+        (
+            lambda x, h, w, b, s=s: (
+                recurrent_steps.gru_steps(x, h, w, b, reverse=s[0], lengths=s[1])[0] ** 2
+            ),
+            drawn(3, 2, 6),
+            drawn(2, 2),
+            drawn(6, 2),
+            drawn(6),
+        )
+        for s in ((False, None), (True, ENDS))
     ],
     "channel_sum": [
         (lambda x: conv.channel_sum(x) ** 2, drawn(2, 3, 2, 2)),
@@ -235,6 +261,12 @@ def hessian_times(f, inputs, weights, direction):
     return [h.data for h in mg.gradients(along, variables)]
 
 
+def whole(found):
+    """Outputs, last state and last memory of an LSTM in one array."""
+    y, (h, c) = found
+    return mg.concatenate([y, h[None], c[None]])
+
+
 PLAIN = {
     "cross_entropy": lambda x: loss.cross_entropy_plain(
         x, TARGETS, smoothing=0.1, reduction="mean"
@@ -249,6 +281,8 @@ PLAIN = {
     "softmax": lambda x: mg.exp(x) / mg.exp(x).sum(-1, keepdims=True),
     "log_softmax": lambda x: x - mg.logsumexp(x, -1, keepdims=True),
     "rnn_steps": lambda x, h, *w: functional.rnn(x, h, *w, unrolled=True)[0],
+    "lstm_steps": lambda x, h, c, *w: whole(functional.lstm(x, (h, c), *w, unrolled=True)),
+    "gru_steps": lambda x, h, *w: functional.gru(x, h, *w, unrolled=True)[0],
 }
 FUSED = {
     "cross_entropy": lambda x: functional.cross_entropy(x, TARGETS, label_smoothing=0.1),
@@ -262,6 +296,8 @@ FUSED = {
     "softmax": functional.softmax,
     "log_softmax": functional.log_softmax,
     "rnn_steps": lambda x, h, *w: functional.rnn(x, h, *w)[0],
+    "lstm_steps": lambda x, h, c, *w: whole(functional.lstm(x, (h, c), *w)),
+    "gru_steps": lambda x, h, *w: functional.gru(x, h, *w)[0],
 }
 INPUTS = {
     "cross_entropy": [drawn(3, 4)],
@@ -273,6 +309,10 @@ INPUTS = {
     "softmax": [drawn(3, 4)],
     "log_softmax": [drawn(3, 4)],
     "rnn_steps": [drawn(4, 2, 3), drawn(2, 2), drawn(2, 3), drawn(2, 2), drawn(2), drawn(2)],
+    "lstm_steps": [
+        *(drawn(4, 2, 3), drawn(2, 2), drawn(2, 2), drawn(8, 3), drawn(8, 2), drawn(8), drawn(8))
+    ],
+    "gru_steps": [drawn(4, 2, 3), drawn(2, 2), drawn(6, 3), drawn(6, 2), drawn(6), drawn(6)],
 }
 
 

@@ -4,7 +4,8 @@ Read in this order: `convolution` (which algorithm a convolution takes), `plan` 
 direct convolution), `tile` (the innermost loops), `lines` and `weights` (the convolution and its
 weight gradient along long lines), `stacks` (an image in each lane, for small planes), `winograd`
 (3x3 filters with a quarter of the products; its matrices come from `toom`), `patches` (matrix
-products), `pool`, `normalise`, `recurrent`, `elementwise`, `update`. What all share: `compile` (how
+products), `pool`, `normalise`, `product`
+(matrix products of our own), `curves` (exponentials), `recurrent`, `gated`, `elementwise`, `update`. What all share: `compile` (how
 a kernel is compiled and called), `memory` (a pool for results), `cache` (compiled code on disk),
 `placement` (threads and cores), `arrays` (arguments and results), `finish` (the epilogue as a pass
 of its own), `warm` (compiling ahead).
@@ -13,6 +14,7 @@ of its own), `warm` (compiling ahead).
 from .convolution import conv, conv_input, conv_weight
 from .elementwise import relu, relu_backward, sigmoid_backward, tanh_backward
 from .finish import epilogue_backward
+from .gated import gru, gru_backward, lstm, lstm_backward
 from .normalise import (
     batch_norm,
     batch_norm_backward,
@@ -30,6 +32,7 @@ from .pool import (
     sum_pool,
     sum_pool_input,
 )
+from .product import matmul
 from .recurrent import rnn, rnn_backward
 from .update import adam_update, sgd_update
 from .warm import warmup
@@ -47,6 +50,11 @@ __all__ = [
     "conv_weight",
     "epilogue_backward",
     "gather",
+    "gru",
+    "gru_backward",
+    "lstm",
+    "lstm_backward",
+    "matmul",
     "max_pool",
     "max_pool_input",
     "moments",

@@ -15,7 +15,7 @@ import numpy as np
 from .. import Warmed
 from ..epilogue import Epilogue
 from ..geometry import Geometry
-from . import elementwise, finish, normalise, pool, recurrent, update
+from . import elementwise, finish, gated, normalise, pool, product, recurrent, update
 from .convolution import TABLE
 
 GEOMETRY = Geometry.of((3, 3), 2)
@@ -51,6 +51,29 @@ def _sequence(a: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndar
     return plane, plane[0], plane[0]
 
 
+def _gates(a: dict[str, np.ndarray], gates: int, states: int) -> tuple[np.ndarray, ...]:
+    """One step of one sequence with states of one number each, and the weight that fits."""
+    one = np.ones((1, 1), a["x"].dtype)
+    return one.repeat(gates)[None, None], *[one] * states, one.repeat(gates)[:, None]
+
+
+def _lstm_backward(x: np.ndarray, h: np.ndarray, c: np.ndarray, w: np.ndarray) -> None:
+    y = h[None]
+    gated.lstm_backward(y, y, y, y, x, h, c, w, False, None, None)
+
+
+def _gru_backward(x: np.ndarray, h: np.ndarray, w: np.ndarray, b: np.ndarray) -> None:
+    y, gates = gated.gru(x, h, w, b, False, None, None)
+    gated.gru_backward(y, y, gates, h, w, False, None, None)
+
+
+def _products(square: np.ndarray) -> None:
+    """One of each algorithm."""
+    tall = square.repeat(product.SMALL, axis=0)
+    for a, b in ((square, square), (square, square.T), (tall, square)):
+        product.matmul(a, b, None, None)
+
+
 RELU = Epilogue(activation="relu")
 CALLS: dict[str, Callable[[dict[str, np.ndarray]], Any]] = {
     "conv": _rows("conv", "x", "w"),
@@ -76,11 +99,15 @@ CALLS: dict[str, Callable[[dict[str, np.ndarray]], Any]] = {
     "batch_norm_given": lambda a: normalise.batch_norm_given(
         a["x"], a["vector"], a["vector"], a["vector"], a["vector"], None, None, RELU
     ),
-    # These two compile nothing.
     "rnn": lambda a: recurrent.rnn(*_sequence(a), "tanh", False, None, None),
     "rnn_backward": lambda a: recurrent.rnn_backward(
         a["x"][0], *_sequence(a), "tanh", False, None, None
     ),
+    "lstm": lambda a: gated.lstm(*_gates(a, 4, 2), False, None, None),
+    "lstm_backward": lambda a: _lstm_backward(*_gates(a, 4, 2)),
+    "gru": lambda a: gated.gru(*_gates(a, 3, 1), a["g"].reshape(-1)[:3], False, None, None),
+    "gru_backward": lambda a: _gru_backward(*_gates(a, 3, 1), a["g"].reshape(-1)[:3]),
+    "matmul": lambda a: _products(a["x"][0, 0]),
     "relu": lambda a: elementwise.relu(a["x"]),
     "relu_backward": lambda a: elementwise.relu_backward(a["x"], a["x"]),
     "tanh_backward": lambda a: elementwise.tanh_backward(a["x"], a["x"]),
