@@ -1,10 +1,10 @@
 """Kernels: arrays in, arrays out. The files here say what each one means; packages compute it.
 
 Start here, then read `convolution`, `pooling`, `normalisation`, `recurrent`, `product`,
-`elementwise` and `update` (what each kernel means), `geometry` (sizes), `epilogue` and `workspace` (arguments that
-kernels share), `memory` (results that are kept), `registry` (how the device of the arrays picks the
-package), and `cpu` (the CPU's package, which is imported, together with Numba, by the first kernel
-call).
+`elementwise` and `update` (what each kernel means), `geometry` (sizes), `epilogue` and `workspace`
+(arguments that kernels share), `memory` (results that are kept), `registry` (how the device of the
+arrays picks the package), and `cpu` (the CPU's package, which is imported, together with Numba, by
+the first kernel call).
 
 All kernels keep to these rules:
 
