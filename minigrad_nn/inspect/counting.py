@@ -16,7 +16,7 @@ __all__ = ["is_view", "multiply_adds", "stand_in"]
 
 Shape = tuple[int, ...]
 
-_CONV = ("conv", "conv_bias")
+_CONV = ("conv", "conv_bias", "conv_bias_relu")
 _TRANSPOSED = ("conv_input", "conv_input_bias")
 _LINEAR = ("linear", "linear_bias")
 

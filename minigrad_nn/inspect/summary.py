@@ -445,7 +445,7 @@ def _cost(calls: Sequence[Call]) -> _Cost:
     return total
 
 
-_WINDOWS = ("conv", "conv_bias", "max_pool", "average_pool", "sum_pool")
+_WINDOWS = ("conv", "conv_bias", "conv_bias_relu", "max_pool", "average_pool", "sum_pool")
 
 
 def _misfits(call: Call) -> Iterator[str]:

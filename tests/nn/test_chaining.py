@@ -110,6 +110,28 @@ def test_only_what_the_rules_need_is_kept():
         assert len(node.saved) == kept  # inputs, mean, inverse_std, and y beside a residual
 
 
+def test_a_summary_knows_fused_operations_too():
+    class Direct(nn.Module):
+        def __init__(self, fused):
+            super().__init__()
+            self.fused = fused
+            self.weight = nn.Parameter(rng.standard_normal((4, 2, 3, 3)))
+            self.bias = nn.Parameter(np.zeros(4))
+
+        def forward(self, x):
+            statistics = mg.zeros(4, np.float64), mg.ones(4, np.float64)
+            if self.fused:
+                y = F.conv2d(x, self.weight, self.bias, 1, 1, activation="relu")
+                return F.batch_norm(y, *statistics, residual=y, activation="relu6")
+            y = F.relu(F.conv2d(x, self.weight, self.bias, 1, 1))
+            return F.relu6(F.batch_norm(y, *statistics) + y)
+
+    x = mg.zeros((1, 2, 6, 6), np.float64)
+    rows = [nn.summary(Direct(fused), inputs=[x]).rows[0] for fused in (True, False)]
+    assert rows[0].multiply_adds == rows[1].multiply_adds == 4 * 36 * 18
+    assert rows[0].receptive_field == rows[1].receptive_field == (3, 3)
+
+
 def test_an_unknown_activation_is_told():
     with pytest.raises(ValueError, match="batch_norm: activation must be one of .* got 'tanh'"):
         F.batch_norm(mg.zeros((2, 1)), training=True, activation="tanh")

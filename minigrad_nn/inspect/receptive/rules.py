@@ -9,6 +9,7 @@ from functools import partial
 
 import numpy as np
 
+from ...functional.norm import FUSED
 from ..trace import Made
 from .windows import Axis, Part, State, Window, aligned, axis_of, size_of, stepped
 
@@ -22,7 +23,7 @@ class Unknown(Exception):
 Rule = Callable[[Made, list[State]], State]
 
 _ELEMENTWISE = frozenset(
-    """abs add arccos arcsin arctan arctan2 astype batch_norm batch_norm_given broadcast_to ceil
+    """abs add arccos arcsin arctan arctan2 astype broadcast_to ceil
     clip cos cosh divide elu equal erf exp expm1 floor floor_divide gelu greater greater_equal
     hardswish identity isfinite isinf isnan leaky_relu less less_equal log log10 log1p log2
     logaddexp logical_and logical_not logical_or maximum minimum multiply negative not_equal power
@@ -44,9 +45,13 @@ def _rule(*names: str) -> Callable[[Rule], Rule]:
 
 @_rule(*_ELEMENTWISE)
 def _elementwise(made: Made, given: list[State]) -> State:
-    if made.op in ("batch_norm", "batch_norm_given"):
-        given = given[:1]
     return aligned(given, made.shape)
+
+
+@_rule("batch_norm", "batch_norm_given", *(op.name for op in FUSED.values()))
+def _batch_norm(made: Made, given: list[State]) -> State:
+    """Of the vectors of the channels nothing is asked; a residual is the last argument."""
+    return aligned(given[:: len(given) - 1] if "_add" in made.op else given[:1], made.shape)
 
 
 @_rule(*_REDUCTIONS)
@@ -76,7 +81,7 @@ def _places(made: Made, ndim: int) -> list[int]:
     return [int(place) % ndim for place in axes]
 
 
-@_rule("conv", "conv_bias", "max_pool", "average_pool", "sum_pool")
+@_rule("conv", "conv_bias", "conv_bias_relu", "max_pool", "average_pool", "sum_pool")
 def _windowed(made: Made, given: list[State]) -> State:
     state, geometry = given[0], made.params["geometry"]
     if made.op.startswith("conv"):
