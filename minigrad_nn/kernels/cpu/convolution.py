@@ -15,9 +15,9 @@ import numpy as np
 from ..epilogue import Epilogue
 from ..geometry import Geometry
 from ..workspace import Workspace
-from . import dense, lines, patches, stack_plan, stacks, weights, winograd
+from . import dense, depthwise, lines, panels, patches, stack_plan, stacks, weights, winograd
 from . import plan as plans
-from .tile import ROWS, VECTORS, lanes
+from .tile import ROWS, VECTORS, lanes, masks_are_free
 
 
 class Row(NamedTuple):
@@ -72,6 +72,39 @@ def _lines_weight(x: np.ndarray, g: np.ndarray, geometry: Geometry) -> bool:
     plan = plans.forward(geometry, channels, x.itemsize)
     many = channels * geometry.taps * filters > MANY_WEIGHTS
     return _lines_pay(plan, filters, x.itemsize, STREAMED if many else 1.0)
+
+
+# Fewer channels or filters do not pay for packing them, nor do smaller planes for packing runs.
+FEWEST_IN_PANELS = 8
+SMALLEST_PLANE = 16
+
+
+def _pointwise(geometry: Geometry) -> bool:
+    """Whether the input of a filter of one tap is a matrix as it is."""
+    return geometry.taps == 1 and geometry.size == geometry.output and geometry.groups == 1
+
+
+def _panels_pay(a: np.ndarray, w: np.ndarray, geometry: Geometry) -> bool:
+    return (
+        _pointwise(geometry)
+        and min(w.shape[:2]) >= FEWEST_IN_PANELS
+        and math.prod(geometry.size) >= SMALLEST_PLANE
+    )
+
+
+# Pairs of planes that meet in a group: with more of them, sums over channels can be kept.
+MOST_PAIRS = 2
+
+
+def _depthwise(a: np.ndarray, b: np.ndarray, geometry: Geometry) -> bool:
+    """Of two operands the first has images; the second is a filter (O, C/groups, ...)."""
+    pairs = b.shape[0] * b.shape[1] // geometry.groups
+    return masks_are_free and depthwise.able(geometry) and pairs <= MOST_PAIRS
+
+
+def _depthwise_weight(x: np.ndarray, g: np.ndarray, geometry: Geometry) -> bool:
+    pairs = x.shape[1] * g.shape[1] // geometry.groups**2
+    return masks_are_free and depthwise.able(geometry) and pairs <= MOST_PAIRS
 
 
 # Moving a number into a stack or out of one, in products, and what a weight's gradient loses.
@@ -185,6 +218,8 @@ TABLE: dict[str, tuple[Row, ...]] = {
     "conv": (
         Row("dense", _dense, dense.conv, dense.able),
         Row("winograd", _winograd_forward, winograd.conv, winograd.able),
+        Row("depthwise", _depthwise, depthwise.conv, depthwise.able),
+        Row("panels", _panels_pay, panels.conv),
         Row("stacks", _stacks_forward, stacks.conv),
         Row("lines", _lines_forward, lines.conv),
         Row("patches", _always, patches.conv),
@@ -192,6 +227,8 @@ TABLE: dict[str, tuple[Row, ...]] = {
     "conv_input": (
         Row("dense", _dense, dense.conv_input, dense.able),
         Row("winograd", _winograd_input, winograd.conv_input, winograd.able),
+        Row("depthwise", _depthwise, depthwise.conv_input, depthwise.able),
+        Row("panels", _panels_pay, panels.conv_input),
         Row("stacks", _stacks_input, stacks.conv_input),
         Row("lines", _lines_input, lines.conv_input),
         Row("patches", _always, patches.conv_input),
@@ -199,6 +236,7 @@ TABLE: dict[str, tuple[Row, ...]] = {
     "conv_weight": (
         Row("dense", _dense, dense.conv_weight, dense.able),
         Row("winograd", _winograd_weight, winograd.conv_weight, winograd.able),
+        Row("depthwise", _depthwise_weight, depthwise.conv_weight, depthwise.able),
         Row("stacks", _stacks_weight, stacks.conv_weight),
         Row("lines", _lines_weight, weights.conv_weight),
         Row("patches", _always, patches.conv_weight),
