@@ -53,8 +53,8 @@ def batch(name: str) -> tuple[np.ndarray, np.ndarray]:
 # --- minigrad -------------------------------------------------------------------------------------
 
 
-def minigrad_step(name: str, inference: bool) -> Callable[[], None]:
-    """One step of ours."""
+def minigrad_step(name: str, inference: bool, device: str = "cpu") -> Callable[[], None]:
+    """One step of ours; on a card it is only started (`minigrad.cuda.synchronize` waits)."""
     import minigrad
     import minigrad_nn as nn
     from minigrad_nn import functional as F
@@ -77,10 +77,11 @@ def minigrad_step(name: str, inference: bool) -> Callable[[], None]:
         "mobilenet_v1": models.mobilenet_v1,
         "rnn": CharacterRNN,
     }
-    model = made[name]()
+    model = made[name]().to(device)
     optimizer = nn.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
     inputs, labels = batch(name)
-    x = minigrad.tensor(inputs)
+    x = minigrad.tensor(inputs).to(device)
+    target = labels if device == "cpu" else minigrad.tensor(labels).to(device)
     if inference:
         model.eval()
 
@@ -91,7 +92,7 @@ def minigrad_step(name: str, inference: bool) -> Callable[[], None]:
         return forward
 
     def step() -> None:
-        loss = F.cross_entropy(model(x), labels)
+        loss = F.cross_entropy(model(x), target)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -102,13 +103,15 @@ def minigrad_step(name: str, inference: bool) -> Callable[[], None]:
 # --- PyTorch --------------------------------------------------------------------------------------
 
 
-def torch_step(name: str, inference: bool, compiled: bool) -> Callable[[], None]:
+def torch_step(
+    name: str, inference: bool, compiled: bool, device: str = "cpu"
+) -> Callable[[], None]:
     """One step of PyTorch's, eager or by `torch.compile`."""
     import torch
 
-    model = _torch_model(name)
+    model = _torch_model(name).to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
-    inputs, labels = (torch.from_numpy(array) for array in batch(name))
+    inputs, labels = (torch.from_numpy(array).to(device) for array in batch(name))
     if compiled:
         model = torch.compile(model)
     if inference:
