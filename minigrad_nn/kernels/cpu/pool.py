@@ -111,104 +111,124 @@ def _joined(lists: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
 
 
 @lru_cache(maxsize=512)
-def _divisors(geometry: Geometry, count: int, dtype: Any) -> tuple[np.ndarray, ...]:
-    """Divisors of rows of windows, of what the rows of the input get, and along the last axis."""
+def _divisors(geometry: Geometry, count: int, dtype: Any) -> tuple[Any, ...]:
+    """Divisors of rows of windows, of what the rows of the input get, and along the last axis.
+
+    Where all are powers of 2 they are inverted, and the last of the four is True.
+    """
     plan = _plan(geometry)
-    rows = plan.divisors[count].astype(dtype)
-    return rows, rows[plan.sources], plan.counts[count].astype(dtype)
+    rows, counts = plan.divisors[count].astype(dtype), plan.counts[count].astype(dtype)
+    exact = bool(np.all(np.frexp(rows)[0] == 0.5) and np.all(np.frexp(counts)[0] == 0.5))
+    if exact:
+        rows, counts = 1 / rows, 1 / counts
+    return rows, rows[plan.sources], counts, exact
+
+
+# Planes are cut into parts where there are fewer of them than this.
+MANY_PLANES = 64
+
+
+def _units(x: np.ndarray, rows: np.ndarray) -> tuple[int, int]:
+    """How many units of work there are, and into how many each plane is cut."""
+    planes = x.shape[0] * x.shape[1]
+    split = max(1, min(len(rows) - 1, MANY_PLANES // planes))
+    return planes * split, split
 
 
 @kernel
-def max_kernel(x, values, indices, volume, windows, reads, last):
+def max_kernel(x, values, indices, units, split, volume, windows, reads, last):
     """The maximum of each window of each plane, and its flat place."""
     width, outputs, step, before, dilation, taps = last
     rows = len(windows) - 1
     lanes = BYTES // x.itemsize
-    for row in prange(len(values) // outputs):
-        plane = row // rows
-        x0, r0 = plane * volume, windows[row - plane * rows]
-        count = windows[row - plane * rows + 1] - r0
-        for w in range(0, outputs, lanes):
-            first, to, left = w * step - before, row * outputs + w, outputs - w
-            if step == 1:
-                max_tile(1, step, x, x0, reads, r0, count, first, width, dilation, taps, values,
-                         indices, to, left)  # fmt: skip
-            elif step == 2:
-                max_tile(2, step, x, x0, reads, r0, count, first, width, dilation, taps, values,
-                         indices, to, left)  # fmt: skip
-            else:
-                max_tile(ANY, step, x, x0, reads, r0, count, first, width, dilation, taps, values,
-                         indices, to, left)  # fmt: skip
+    for unit in prange(units):
+        plane, part = unit // split, unit % split
+        for number in range(rows * part // split, rows * (part + 1) // split):
+            x0, r0 = plane * volume, windows[number]
+            count, row = windows[number + 1] - r0, plane * rows + number
+            for w in range(0, outputs, lanes):
+                first, to, left = w * step - before, row * outputs + w, outputs - w
+                if step == 1:
+                    max_tile(1, step, x, x0, reads, r0, count, first, width, dilation, taps,
+                             values, indices, to, left)  # fmt: skip
+                elif step == 2:
+                    max_tile(2, step, x, x0, reads, r0, count, first, width, dilation, taps,
+                             values, indices, to, left)  # fmt: skip
+                else:
+                    max_tile(ANY, step, x, x0, reads, r0, count, first, width, dilation, taps,
+                             values, indices, to, left)  # fmt: skip
 
 
 @kernel
-def sum_kernel(x, y, volume, windows, reads, shares, counts, last):
+def sum_kernel(x, y, units, split, volume, windows, reads, shares, counts, exact, last):
     """The sum of each window, over its divisor."""
     width, outputs, step, before, dilation, taps = last
     rows = len(windows) - 1
     lanes = BYTES // x.itemsize
-    for row in prange(len(y) // outputs):
-        plane = row // rows
-        number = row - plane * rows
-        x0, r0 = plane * volume, windows[number]
-        count = windows[number + 1] - r0
-        for w in range(0, outputs, lanes):
-            first, to, left = w * step - before, row * outputs + w, outputs - w
-            if step == 1:
-                sum_tile(1, step, x, x0, reads, r0, count, first, width, dilation, taps, shares,
-                         number, counts, w, y, to, left)  # fmt: skip
-            elif step == 2:
-                sum_tile(2, step, x, x0, reads, r0, count, first, width, dilation, taps, shares,
-                         number, counts, w, y, to, left)  # fmt: skip
-            else:
-                sum_tile(ANY, step, x, x0, reads, r0, count, first, width, dilation, taps, shares,
-                         number, counts, w, y, to, left)  # fmt: skip
+    for unit in prange(units):
+        plane, part = unit // split, unit % split
+        for number in range(rows * part // split, rows * (part + 1) // split):
+            x0, r0 = plane * volume, windows[number]
+            count, row = windows[number + 1] - r0, plane * rows + number
+            for w in range(0, outputs, lanes):
+                first, to, left = w * step - before, row * outputs + w, outputs - w
+                if step == 1:
+                    sum_tile(1, step, x, x0, reads, r0, count, first, width, dilation, taps,
+                             shares, number, counts, w, exact, y, to, left)  # fmt: skip
+                elif step == 2:
+                    sum_tile(2, step, x, x0, reads, r0, count, first, width, dilation, taps,
+                             shares, number, counts, w, exact, y, to, left)  # fmt: skip
+                else:
+                    sum_tile(ANY, step, x, x0, reads, r0, count, first, width, dilation, taps,
+                             shares, number, counts, w, exact, y, to, left)  # fmt: skip
 
 
 @kernel
-def spread_kernel(g, y, outputs, places, gets, shares, reach, bounds, counts, last):
+def spread_kernel(
+    g, y, units, split, outputs, places, gets, shares, reach, bounds, counts, exact, last
+):
     """The adjoint of `sum_kernel`."""
     length, width, step = last[0], last[1], last[2]
     rows = len(places) - 1
     lanes = BYTES // g.itemsize
-    for row in prange(len(y) // length):
-        plane = row // rows
-        number = row - plane * rows
-        g0, r0 = plane * outputs, places[number]
-        count, to = places[number + 1] - r0, row * length
-        for z in range(0, (length + step - 1) // step, lanes):
-            if step == 1:
-                spread_tile(1, step, g, g0, gets, shares, r0, count, width, reach, bounds, counts,
-                            None, 0, z, y, to, length)  # fmt: skip
-            elif step == 2:
-                spread_tile(2, step, g, g0, gets, shares, r0, count, width, reach, bounds, counts,
-                            None, 0, z, y, to, length)  # fmt: skip
-            else:
-                spread_tile(ANY, step, g, g0, gets, shares, r0, count, width, reach, bounds, counts,
-                            None, 0, z, y, to, length)  # fmt: skip
+    for unit in prange(units):
+        plane, part = unit // split, unit % split
+        for number in range(rows * part // split, rows * (part + 1) // split):
+            g0, r0, row = plane * outputs, places[number], plane * rows + number
+            count, to = places[number + 1] - r0, row * length
+            for z in range(0, (length + step - 1) // step, lanes):
+                if step == 1:
+                    spread_tile(1, step, g, g0, gets, shares, r0, count, width, reach, bounds,
+                                counts, exact, None, 0, z, y, to, length)  # fmt: skip
+                elif step == 2:
+                    spread_tile(2, step, g, g0, gets, shares, r0, count, width, reach, bounds,
+                                counts, exact, None, 0, z, y, to, length)  # fmt: skip
+                else:
+                    spread_tile(ANY, step, g, g0, gets, shares, r0, count, width, reach, bounds,
+                                counts, exact, None, 0, z, y, to, length)  # fmt: skip
 
 
 @kernel
-def return_kernel(g, indices, y, outputs, places, gets, reach, bounds, last):
+def return_kernel(g, indices, y, units, split, outputs, places, gets, reach, bounds, last):
     """The adjoint of reading at the places of maxima: each goes back to where it came from."""
     length, width, step = last[0], last[1], last[2]
     rows = len(places) - 1
     lanes = BYTES // g.itemsize
-    for row in prange(len(y) // length):
-        plane = row // rows
-        number = row - plane * rows
-        g0, r0 = plane * outputs, places[number]
-        count, to, place = places[number + 1] - r0, row * length, number * length
-        for z in range(0, (length + step - 1) // step, lanes):
-            if step == 1:
-                spread_tile(1, step, g, g0, gets, g, r0, count, width, reach, bounds, g, indices,
-                            place, z, y, to, length)  # fmt: skip
-            elif step == 2:
-                spread_tile(2, step, g, g0, gets, g, r0, count, width, reach, bounds, g, indices,
-                            place, z, y, to, length)  # fmt: skip
-            else:
-                spread_tile(ANY, step, g, g0, gets, g, r0, count, width, reach, bounds, g, indices,
-                            place, z, y, to, length)  # fmt: skip
+    for unit in prange(units):
+        plane, part = unit // split, unit % split
+        for number in range(rows * part // split, rows * (part + 1) // split):
+            g0, r0, row = plane * outputs, places[number], plane * rows + number
+            count, to, place = places[number + 1] - r0, row * length, number * length
+            for z in range(0, (length + step - 1) // step, lanes):
+                if step == 1:
+                    spread_tile(1, step, g, g0, gets, g, r0, count, width, reach, bounds, g, False,
+                                indices, place, z, y, to, length)  # fmt: skip
+                elif step == 2:
+                    spread_tile(2, step, g, g0, gets, g, r0, count, width, reach, bounds, g, False,
+                                indices, place, z, y, to, length)  # fmt: skip
+                else:
+                    spread_tile(ANY, step, g, g0, gets, g, r0, count, width, reach, bounds, g,
+                                False, indices, place, z, y, to, length)  # fmt: skip
 
 
 @kernel
@@ -267,6 +287,7 @@ def max_pool(
             flat(x),
             result.buffer.reshape(-1),
             places.buffer.reshape(-1),
+            *_units(x, plan.windows),
             _product(geometry.size),
             plan.windows,
             plan.reads,
@@ -292,6 +313,7 @@ def max_pool_input(
             flat(g),
             flat(indices),
             result.buffer.reshape(-1),
+            *_units(g, plan.places),
             _product(geometry.output),
             plan.places,
             plan.gets,
@@ -346,15 +368,17 @@ def _pool(
 ) -> np.ndarray:
     result = Result((*x.shape[:2], *geometry.output), x.dtype, out, x, *_parts(epilogue))
     if result.buffer.size:
-        plan, (shares, _, counts) = _plan(geometry), _divisors(geometry, count, x.dtype)
+        plan, (shares, _, counts, exact) = _plan(geometry), _divisors(geometry, count, x.dtype)
         sum_kernel(
             flat(x),
             result.buffer.reshape(-1),
+            *_units(x, plan.windows),
             _product(geometry.size),
             plan.windows,
             plan.reads,
             shares,
             counts,
+            exact,
             plan.last,
         )
     finish(result.buffer, epilogue)
@@ -366,10 +390,11 @@ def _pool_input(
 ) -> np.ndarray:
     result = Result((*g.shape[:2], *geometry.size), g.dtype, out, g, *_parts(epilogue))
     if result.buffer.size:
-        plan, (_, shares, counts) = _plan(geometry), _divisors(geometry, count, g.dtype)
+        plan, (_, shares, counts, exact) = _plan(geometry), _divisors(geometry, count, g.dtype)
         spread_kernel(
             flat(g),
             result.buffer.reshape(-1),
+            *_units(g, plan.places),
             _product(geometry.output),
             plan.places,
             plan.gets,
@@ -377,6 +402,7 @@ def _pool_input(
             plan.reach,
             plan.bounds,
             counts,
+            exact,
             plan.last,
         )
     finish(result.buffer, epilogue)
