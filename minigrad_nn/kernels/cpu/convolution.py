@@ -15,7 +15,18 @@ import numpy as np
 from ..epilogue import Epilogue
 from ..geometry import Geometry
 from ..workspace import Workspace
-from . import dense, depthwise, lines, panels, patches, stack_plan, stacks, weights, winograd
+from . import (
+    dense,
+    depthwise,
+    lines,
+    panel_weights,
+    panels,
+    patches,
+    stack_plan,
+    stacks,
+    weights,
+    winograd,
+)
 from . import plan as plans
 from .tile import ROWS, VECTORS, lanes, masks_are_free
 
@@ -89,6 +100,18 @@ def _panels_pay(a: np.ndarray, w: np.ndarray, geometry: Geometry) -> bool:
         _pointwise(geometry)
         and min(w.shape[:2]) >= FEWEST_IN_PANELS
         and math.prod(geometry.size) >= SMALLEST_PLANE
+    )
+
+
+# Over larger planes the sums of `weights` read memory better than panels are packed.
+LARGEST_PLANE = 1024
+
+
+def _panels_weight(x: np.ndarray, g: np.ndarray, geometry: Geometry) -> bool:
+    return (
+        _pointwise(geometry)
+        and min(x.shape[1], g.shape[1]) >= FEWEST_IN_PANELS
+        and SMALLEST_PLANE <= math.prod(geometry.size) <= LARGEST_PLANE
     )
 
 
@@ -237,6 +260,7 @@ TABLE: dict[str, tuple[Row, ...]] = {
         Row("dense", _dense, dense.conv_weight, dense.able),
         Row("winograd", _winograd_weight, winograd.conv_weight, winograd.able),
         Row("depthwise", _depthwise_weight, depthwise.conv_weight, depthwise.able),
+        Row("panels", _panels_weight, panel_weights.conv_weight),
         Row("stacks", _stacks_weight, stacks.conv_weight),
         Row("lines", _lines_weight, weights.conv_weight),
         Row("patches", _always, patches.conv_weight),

@@ -71,7 +71,9 @@ class Tables:
     middle: int
 
 
-def _row_tables(rows: list[list[tuple[int, int]]], x_row: int) -> tuple[np.ndarray, ...]:
+def _row_tables(
+    rows: list[list[tuple[int, int]]], x_row: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """`bounds`, `starts`, `taps` and `heights` of rows of `(start, tap)`."""
     heights = []
     for r, row in enumerate(rows):
@@ -80,12 +82,12 @@ def _row_tables(rows: list[list[tuple[int, int]]], x_row: int) -> tuple[np.ndarr
             for i in range(TOGETHER)
         ]
         heights.append(TOGETHER if all(like) else 1)
-    ints = [[0], [], []]
+    bounds = [0]
     for row in rows:
-        ints[0].append(ints[0][-1] + len(row))
-        ints[1] += [start for start, _ in row]
-        ints[2] += [tap for _, tap in row]
-    return *(np.array(part, np.int64) for part in ints), np.array(heights, np.int64)
+        bounds.append(bounds[-1] + len(row))
+    starts, taps = ([pair[i] for row in rows for pair in row] for i in range(2))
+    ints = [np.array(numbers, np.int64) for numbers in (bounds, starts, taps, heights)]
+    return ints[0], ints[1], ints[2], ints[3]
 
 
 @lru_cache(maxsize=512)

@@ -39,7 +39,7 @@ WIDE_BYTES = VECTOR_BYTES
 
 
 def _expect(e: _Emitter, pointer: Any, writing: bool = False) -> None:
-    """Ask for the lines of a row of a panel, so that they are in the cache when it is their turn.
+    """Ask for a line of memory, so that it is in the cache when it is its turn.
 
     It is allowed anywhere, also beyond the end of an array.
     """
@@ -49,10 +49,9 @@ def _expect(e: _Emitter, pointer: Any, writing: bool = False) -> None:
         ir.FunctionType(ir.VoidType(), [byte, number, number, number]),
         "llvm.prefetch.p0",
     )
-    start = e.builder.bitcast(pointer, byte)
-    for shift in range(0, BREADTH * VECTOR_BYTES, LINE_BYTES):
-        line = e.builder.gep(start, [e.const(shift)])
-        e.builder.call(ask, [line, number(int(writing)), number(3), number(1)])
+    e.builder.call(
+        ask, [e.builder.bitcast(pointer, byte), number(int(writing)), number(3), number(1)]
+    )
 
 
 @_tile
@@ -115,7 +114,8 @@ def spread_tile(typingctx, source, s0, ahead, panels, target, t0, t_panel):
         end = e.at(e.data(signature.args[4], t_), t0_)
         with cgutils.for_range(builder, panels_) as loop:
             row = e.at(start, builder.mul(loop.index, e.const(BREADTH * e.width)))
-            _expect(e, e.at(row, ahead_))
+            for shift in range(0, BREADTH * VECTOR_BYTES, LINE_BYTES):
+                _expect(e, e.at(row, ahead_, e.const(shift // e.align)))
             to = e.at(end, builder.mul(loop.index, t_panel_))
             for j in range(BREADTH):
                 shift = e.const(j * e.width)
@@ -209,18 +209,27 @@ def finish_tile(typingctx, rows, tile, t0, t_row, out, o0, o_row, bias, b0, resi
 
 
 @_tile
-def expect_tile(typingctx, rows, array, a0, row):
-    """Ask for `array[a0 + i·row + j]`, `i < rows`, `j < BREADTH·W`, before it is written."""
+def expect_tile(typingctx, writing, rows, array, a0, row, count):
+    """Ask for `array[a0 + i·row : ... + count]`, `i < rows`, before it is read, or written.
+
+    `writing` is the literal 0 or 1.
+    """
+    if not hasattr(writing, "literal_value"):
+        return None
+    write = bool(writing.literal_value)
     at = types.intp
-    signature = types.void(at, array, at, at)
+    signature = types.void(writing, at, array, at, at, at)
 
     def generate(context, builder, signature, arguments):
-        rows_, array_, a0_, row_ = arguments
-        e = _Emitter(context, builder, signature.args[1].dtype)
-        start = e.at(e.data(signature.args[1], array_), a0_)
+        _, rows_, array_, a0_, row_, count_ = arguments
+        e = _Emitter(context, builder, signature.args[2].dtype)
+        start = e.at(e.data(signature.args[2], array_), a0_)
+        line = e.const(LINE_BYTES // e.align)
+        lines = builder.sdiv(builder.add(count_, builder.sub(line, e.const(1))), line)
         with cgutils.for_range(builder, rows_) as loop:
             place = e.at(start, builder.mul(loop.index, row_))
-            _expect(e, place, writing=True)
+            with cgutils.for_range(builder, lines) as number:
+                _expect(e, e.at(place, builder.mul(number.index, line)), write)
         return context.get_dummy_value()
 
     return signature, generate

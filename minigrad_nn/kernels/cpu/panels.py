@@ -137,7 +137,7 @@ def multiply_block(
             to = (n * all_channels + channel0 + o) * write_volume + where
             whole = contiguous and left == panel and where + panel <= volume
             if whole:
-                expect_tile(real, out, to, write_volume)
+                expect_tile(1, real, out, to, write_volume, panel)
             multiply_tile(rows, a, a0 + o * count, b, at * count, count, tile, 0, panel)
             if whole:
                 finish_tile(
@@ -218,13 +218,12 @@ def panels_kernel(
         )  # fmt: skip
 
 
-def _reads_as_it_is(plan: plans.Plan) -> bool:
-    """Whether packing would copy the picture without a change."""
-    return (
-        np.array_equal(plan.q, plan.read_size)
-        and not plan.phases.any()
-        and bool((plan.read_step == 1).all())
-    )
+def packed_image(plan: plans.Plan, channels: int) -> int:
+    """How many numbers a packed image has; 0 where packing would copy it without a change."""
+    same = np.array_equal(plan.q, plan.read_size) and not plan.phases.any()
+    if same and (plan.read_step == 1).all():
+        return 0
+    return channels * len(plan.phases) * int(plan.q.prod())
 
 
 def _workers(panels: int, outputs: int) -> tuple[int, int]:
@@ -253,9 +252,7 @@ def run(
         return result.deliver()
     taps = int(np.prod(w.shape[2:]))
     out_step, in_step = (taps, outputs * taps) if transposed else (channels * taps, taps)
-    image = (
-        0 if _reads_as_it_is(plan) else groups * channels * len(plan.phases) * int(plan.q.prod())
-    )
+    image = packed_image(plan, groups * channels)
     some = images if not image else max(1, min(images, PACKED_BYTES // (image * x.itemsize)))
     panel = BREADTH * lanes(x.itemsize)
     counts = plan.passes[:, 3:6].prod(axis=1)

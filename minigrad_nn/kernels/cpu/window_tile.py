@@ -151,9 +151,11 @@ def deal_tile(
                     e.accumulate(total, e.splat(weight), value)
             phases.append(builder.load(total))
 
+        even, odd = phases
+
         def write(lanes, shift, left):
             before = builder.load(output.begin(shift, left))
-            output.end(builder.fadd(before, e.shuffled(*phases, lanes)), shift, left)
+            output.end(builder.fadd(before, e.shuffled(even, odd, lanes)), shift, left)
 
         write(low, e.const(0), left_)
         with builder.if_then(builder.icmp_signed(">", rest, e.const(0))):
