@@ -1,7 +1,8 @@
 """Losses: cross-entropy, negative log-likelihood and mean squared error.
 
-`cross_entropy` is one fused operation, stable for logits of any size; the plain composition that
-it equals stands beside it.
+`cross_entropy` is one fused operation with kernels of its own, stable for logits of any size; the
+plain composition that it equals stands beside it, and is what computes it where there are no such
+kernels.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from minigrad.core import Op, Saved, op, raw
 from minigrad.ops.elementwise import square, where
 from minigrad.ops.reduce import mean
 from minigrad.ops.reduce import sum as sum_over
-from minigrad_nn.functional.activation import log_softmax, log_softmax_raw, softmax_raw
+from minigrad_nn import kernels
+from minigrad_nn.functional.activation import log_softmax, softmax_raw
+from minigrad_nn.kernels.registry import offers
 
 __all__ = ["cross_entropy", "mse_loss", "nll_loss"]
 
@@ -69,42 +72,67 @@ def cross_entropy_plain(x: Any, target: Any, *, smoothing: float, reduction: str
     return _reduce(loss, reduction)
 
 
-def _cross_entropy_raw(x: Any, target: Any, *, smoothing: float, reduction: str) -> Any:
-    log_p = log_softmax_raw(x, axis=1)
-    loss = -log_p[_places(target)]
-    if smoothing:
-        loss *= 1.0 - smoothing
-        loss -= (smoothing / x.shape[1]) * np.add.reduce(log_p, axis=1)
+def _cross_entropy_raw(x: Any, target: Any, *, smoothing: float, reduction: str) -> tuple:
+    if offers("cross_entropy", x):
+        loss, top, log_sum = kernels.cross_entropy(x, target, smoothing)
+    else:
+        top, log_sum, log_p = _log_softmax_parts(x)
+        loss = -log_p[_places(target)]
+        if smoothing:
+            loss *= 1.0 - smoothing
+            loss -= (smoothing / x.shape[1]) * np.add.reduce(log_p, axis=1)
     if reduction == "none":
-        return loss
-    total = np.add.reduce(loss, axis=None)
-    if reduction == "sum":
-        return total
+        return loss, top, log_sum
+    # Arrays to the end: NumPy makes a number of what has no axes.
+    total = np.add.reduce(loss, axis=None, keepdims=True)
+    if reduction == "mean":
+        with np.errstate(invalid="ignore"):
+            total = total / loss.size
+    return total.reshape(()), top, log_sum
+
+
+def _log_softmax_parts(x: Any) -> tuple:
+    """The largest number of each place, the logarithm of its sum, and all logarithms."""
     with np.errstate(invalid="ignore"):
-        return total / loss.size
+        top = np.maximum.reduce(x, axis=1)
+        log_p = x - np.expand_dims(top, 1)
+    log_sum = np.log(np.add.reduce(np.exp(log_p), axis=1))
+    log_p -= np.expand_dims(log_sum, 1)
+    return top, log_sum, log_p
 
 
 def _cross_entropy_rule(saved: Saved, g: Any, needs: tuple[bool, ...]) -> list:
     """Softmax minus the (smoothed) target distribution."""
-    x, target = saved.x, saved.target
+    x, target, gate = saved.x, saved.target, g[0]
+    if saved.reduction == "mean":
+        gate = gate / target.size
+    if offers("cross_entropy_backward", x):
+        gates = np.ascontiguousarray(np.broadcast_to(gate, target.shape), x.dtype)
+        made = (saved.top, saved.log_sum, saved.smoothing)
+        return [kernels.cross_entropy_backward(gates, x, target, *made), None]
     gx = softmax_raw(x, axis=1)
     gx[_places(target)] -= 1.0 - saved.smoothing
     if saved.smoothing:
         gx -= saved.smoothing / x.shape[1]
-    if saved.reduction == "none":
-        gx *= np.expand_dims(g, 1)
-    else:
-        gx *= g / target.size if saved.reduction == "mean" else g
+    gx *= np.expand_dims(gate, 1) if saved.reduction == "none" else gate
     return [gx, None]
+
+
+def cross_entropy_parts(x: Any, target: Any, *, smoothing: float, reduction: str) -> tuple:
+    """`cross_entropy_plain`, and what the fused operation keeps besides."""
+    top, log_sum, _ = _log_softmax_parts(raw(x))
+    return cross_entropy_plain(x, target, smoothing=smoothing, reduction=reduction), top, log_sum
 
 
 _cross_entropy = Op(
     "cross_entropy",
     _cross_entropy_raw,
     inputs=("x", "target"),
-    saves=("x", "target"),
+    outputs=("y", "top", "log_sum"),
+    differentiable=(True, False, False),
+    saves=("x", "target", "top", "log_sum"),
     backward=_cross_entropy_rule,
-    like=cross_entropy_plain,
+    like=cross_entropy_parts,
 )
 
 
@@ -229,6 +257,8 @@ def cross_entropy(
 ) -> Any:
     """How surprised a prediction is by the truth: `-log(softmax(x)[target])`.
 
+    It is one operation that equals `-log_softmax(x, 1)` at the targets, reduced.
+
     Where the truth is not one class but a probability for each, as `Mixup` gives it, every class is
     a little of a surprise: `-sum(target * log(softmax(x)))`, over the classes.
 
@@ -264,17 +294,20 @@ def cross_entropy(
         return _soft_cross_entropy(x, target, reduction, label_smoothing, weight, ignore_index)
     classes = _checked("cross_entropy", x, target, reduction, ignore_index)
     weight, classes, counts = _weights("cross_entropy", x, classes, weight, ignore_index)
+    if isinstance(classes, np.ndarray):
+        classes = classes.astype(np.int64, copy=False)
     if weight is None and counts is None:
-        return _cross_entropy(x, classes, smoothing=label_smoothing, reduction=reduction)
-    log_p = log_softmax(x, 1)
-    loss = -pick(log_p, classes)
-    if weight is not None:
-        loss = loss * weight[classes]
-    if label_smoothing:
+        return _cross_entropy(x, classes, smoothing=label_smoothing, reduction=reduction)[0]
+    if weight is None or not label_smoothing:
+        loss = _cross_entropy(x, classes, smoothing=label_smoothing, reduction="none")[0]
         if weight is not None:
-            log_p = log_p * weight.reshape(-1, *[1] * (classes.ndim - 1))
-        share = label_smoothing / raw(x).shape[1]
-        loss = (1.0 - label_smoothing) * loss - share * sum_over(log_p, 1)
+            loss = loss * weight[classes]
+    else:
+        # The classes' shares of a smoothed target count by their weights, too.
+        log_p = log_softmax(x, 1)
+        shares = log_p * weight.reshape(-1, *[1] * (classes.ndim - 1))
+        loss = (label_smoothing - 1.0) * pick(log_p, classes) * weight[classes]
+        loss = loss - (label_smoothing / raw(x).shape[1]) * sum_over(shares, 1)
     return _weighted(loss, classes, weight, counts, reduction)
 
 

@@ -1,6 +1,6 @@
 """Kernels: arrays in, arrays out. The files here say what each one means; packages compute it.
 
-Start here, then read `convolution`, `pooling`, `normalisation`, `recurrent`, `product`,
+Start here, then read `convolution`, `pooling`, `normalisation`, `recurrent`, `loss`, `product`,
 `elementwise` and `update` (what each kernel means), `geometry` (sizes), `epilogue` and `workspace`
 (arguments that kernels share), `memory` (results that are kept), `registry` (how the device of the
 arrays picks the package), and `cpu` (the CPU's package, which is imported, together with Numba, by
@@ -36,6 +36,7 @@ from .elementwise import relu, relu_backward, sigmoid_backward, tanh_backward
 from .epilogue import Epilogue
 from .geometry import Geometry, output_size
 from .memory import reuse_memory
+from .loss import CrossEntropy, cross_entropy, cross_entropy_backward
 from .normalisation import (
     BatchNorm,
     BatchNormBackward,
@@ -82,6 +83,7 @@ __all__ = [
     "BatchNorm",
     "BatchNormBackward",
     "BatchNormEpilogueBackward",
+    "CrossEntropy",
     "Device",
     "Epilogue",
     "EpilogueBackward",
@@ -103,6 +105,8 @@ __all__ = [
     "conv",
     "conv_input",
     "conv_weight",
+    "cross_entropy",
+    "cross_entropy_backward",
     "epilogue_backward",
     "gather",
     "gru",

@@ -233,6 +233,26 @@ def products(dtype):
         yield Call(f"matmul-{label}", [a, b], [((rows, 75), dtype)], run)
 
 
+def losses(dtype):
+    rng = np.random.default_rng(5)
+    for label, shape in {"rows": (5, 19), "places": (2, 3, 5, 7)}.items():
+        x = rng.standard_normal(shape).astype(dtype)
+        target = rng.integers(0, shape[1], (shape[0], *shape[2:]))
+        made = kernels.cross_entropy(x, target, 0.1)
+        g = rng.standard_normal(target.shape).astype(dtype)
+
+        def forward(arrays, outs, workspace):
+            outs[0][...] = kernels.cross_entropy(*arrays, 0.1).loss
+            return [outs[0]]
+
+        def backward(arrays, outs, workspace):
+            return [kernels.cross_entropy_backward(*arrays, 0.1, out=outs[0])]
+
+        yield Call(f"cross_entropy-{label}", [x, target], [(target.shape, dtype)], forward)
+        arrays = [g, x, target, made.top, made.log_sum]
+        yield Call(f"cross_entropy_backward-{label}", arrays, [(shape, dtype)], backward)
+
+
 def every_call(dtype) -> list[Call]:
     return [
         *convolutions(dtype),
@@ -240,6 +260,7 @@ def every_call(dtype) -> list[Call]:
         *batch_norms(dtype),
         *recurrent(dtype),
         *products(dtype),
+        *losses(dtype),
     ]
 
 

@@ -6,7 +6,7 @@ weight gradient along long lines), `gemm`, `panels` and `panel_weights` (pointwi
 products in packed panels), `depthwise` (plane by plane), `stacks` (an image in each lane, for small
 planes), `winograd` (3x3 filters with a quarter of the products; its matrices come from `toom`),
 `patches` (matrix products), `pool`, `normalise`, `product` (matrix products in tiles of our own),
-`curves` (exponentials of vectors), `recurrent`, `gated`, `elementwise`, `update`. What all share:
+`curves` (exponentials of vectors), `recurrent`, `gated`, `loss`, `elementwise`, `update`. What all share:
 `compile` (how a kernel is compiled and called), `memory` (a pool for results), `cache` (compiled
 code on disk), `placement` (threads and cores), `arrays` (arguments and results), `finish` (the
 epilogue as a pass of its own), `warm` (compiling ahead).
@@ -16,6 +16,7 @@ from .convolution import conv, conv_input, conv_weight
 from .elementwise import relu, relu_backward, sigmoid_backward, tanh_backward
 from .finish import epilogue_backward
 from .gated import gru, gru_backward, lstm, lstm_backward
+from .loss import cross_entropy, cross_entropy_backward
 from .normalise import (
     batch_norm,
     batch_norm_backward,
@@ -49,6 +50,8 @@ __all__ = [
     "conv",
     "conv_input",
     "conv_weight",
+    "cross_entropy",
+    "cross_entropy_backward",
     "epilogue_backward",
     "gather",
     "gru",

@@ -15,7 +15,7 @@ import numpy as np
 from .. import Warmed
 from ..epilogue import Epilogue
 from ..geometry import Geometry
-from . import elementwise, finish, gated, normalise, pool, product, recurrent, update
+from . import elementwise, finish, gated, loss, normalise, pool, product, recurrent, update
 from .convolution import TABLE
 
 GEOMETRY = Geometry.of((3, 3), 2)
@@ -67,6 +67,15 @@ def _gru_backward(x: np.ndarray, h: np.ndarray, w: np.ndarray, b: np.ndarray) ->
     gated.gru_backward(y, y, gates, h, w, False, None, None)
 
 
+def _losses(x: np.ndarray, backward: bool) -> None:
+    """Of rows, and of places."""
+    for given in (x[..., 0, 0], x):
+        target = np.zeros(given[:, 0].shape, np.int64)
+        made = loss.cross_entropy(given, target, 0.0)
+        if backward:
+            loss.cross_entropy_backward(made[0], given, target, *made[1:], 0.0, None)
+
+
 def _products(square: np.ndarray) -> None:
     """One of each algorithm."""
     tall = square.repeat(product.SMALL, axis=0)
@@ -107,6 +116,8 @@ CALLS: dict[str, Callable[[dict[str, np.ndarray]], Any]] = {
     "lstm_backward": lambda a: _lstm_backward(*_gates(a, 4, 2)),
     "gru": lambda a: gated.gru(*_gates(a, 3, 1), a["g"].reshape(-1)[:3], False, None, None),
     "gru_backward": lambda a: _gru_backward(*_gates(a, 3, 1), a["g"].reshape(-1)[:3]),
+    "cross_entropy": lambda a: _losses(a["x"], False),
+    "cross_entropy_backward": lambda a: _losses(a["x"], True),
     "matmul": lambda a: _products(a["x"][0, 0]),
     "relu": lambda a: elementwise.relu(a["x"]),
     "relu_backward": lambda a: elementwise.relu_backward(a["x"], a["x"]),
