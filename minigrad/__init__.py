@@ -136,6 +136,7 @@ from minigrad.ops.shape import (
 from minigrad.random import manual_seed
 from minigrad.scalar import Scalar, scalar
 from minigrad.tensor import Tensor, tensor
+from minigrad.threads import get_num_threads, set_num_threads
 from minigrad.transforms import (
     checkpoint,
     grad,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import importlib
 import json
 import os
 import time
@@ -202,17 +201,12 @@ def _threads(number: int | None) -> Iterator[None]:
     if number is None:
         yield
         return
-    importlib.import_module("minigrad_nn.kernels.cpu")  # it chooses how threads wait
-    import numba
-    import threadpoolctl
-
-    before = numba.get_num_threads()
-    numba.set_num_threads(min(number, before))
+    before = minigrad.get_num_threads()
+    minigrad.set_num_threads(min(number, before))
     try:
-        with threadpoolctl.threadpool_limits(number):
-            yield
+        yield
     finally:
-        numba.set_num_threads(before)
+        minigrad.set_num_threads(before)
 
 
 # --- training ------------------------------------------------------------------------------------

@@ -19,6 +19,8 @@ from typing import Any
 
 import numba
 
+from minigrad.threads import register_threads
+
 from . import cache, placement
 
 OPTIONS: dict[str, Any] = dict(nogil=True, error_model="numpy", boundscheck=None)
@@ -59,7 +61,14 @@ def _choose_threads() -> None:
 
 _choose_threads()
 
-_state: dict[str, Any] = {"lock": threading.RLock(), "forked": False}
+_state: dict[str, Any] = {"lock": threading.RLock(), "forked": False, "threads": None}
+
+
+def _set_threads(number: int) -> None:
+    _state["threads"] = min(number, numba.config.NUMBA_NUM_THREADS)
+
+
+register_threads(_set_threads)
 
 
 def _after_fork() -> None:
@@ -103,6 +112,10 @@ class Kernel:
         with _state["lock"]:
             if _state["forked"]:
                 return self.variant(parallel=False)(*arguments)
+            number = _state["threads"]
+            # Numba keeps a number for each Python thread.
+            if number is not None and number != numba.get_num_threads():
+                numba.set_num_threads(number)
             return placement.call(self.variant(parallel=True), arguments)
 
 
@@ -123,4 +136,6 @@ def summing_helper(py_func: Callable[..., Any]) -> Any:
 
 def threads() -> int:
     """How many threads a parallel kernel uses now."""
-    return 1 if _state["forked"] else int(numba.get_num_threads())
+    if _state["forked"]:
+        return 1
+    return int(_state["threads"] or numba.get_num_threads())
