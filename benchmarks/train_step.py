@@ -37,7 +37,7 @@ SHAPES: dict[str, tuple[int, ...]] = {
 }
 CLASSES = {"lenet5": 10, "resnet18_cifar": 10, "rnn": 65}
 HIDDEN = 256
-PEERS = ("minigrad", "torch", "torch.compile")
+PEERS = ("minigrad", "torch", "torch.compile", "jax")
 
 
 def batch(name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -199,6 +199,8 @@ def work(peer: str, name: str, inference: bool) -> None:
     """The process of one peer: a line on standard input asks for a step, seconds come back."""
     if peer == "minigrad":
         import minigrad_nn.kernels.cpu  # noqa: F401  (what is loaded before memory is measured)
+    elif peer == "jax":
+        import jax  # noqa: F401
     else:
         import torch
 
@@ -210,6 +212,10 @@ def work(peer: str, name: str, inference: bool) -> None:
 
             reuse_memory().__enter__()  # as `train.fit` does, until the process ends
             step = minigrad_step(name, inference)
+        elif peer == "jax":
+            from jax_networks import make_step
+
+            step = make_step(name, *batch(name), inference)
         else:
             step = torch_step(name, inference, peer == "torch.compile")
         for _ in range(2):  # compiles, and fills caches
@@ -243,6 +249,7 @@ class Peer:
                 "NUMBA_NUM_THREADS": count,
                 "OMP_NUM_THREADS": count,
                 "OPENBLAS_NUM_THREADS": count,
+                "XLA_FLAGS": f"--xla_cpu_multi_thread_eigen={str(threads > 1).lower()}",
             },
         )
         found = self._answer()
