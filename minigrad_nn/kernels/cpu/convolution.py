@@ -108,10 +108,11 @@ LARGEST_PLANE = 1024
 
 
 def _panels_weight(x: np.ndarray, g: np.ndarray, geometry: Geometry) -> bool:
+    """Of other filters, those whose stride leaves lines short."""
     return (
-        _pointwise(geometry)
+        (_pointwise(geometry) or (geometry.groups == 1 and max(geometry.stride) > 1))
         and min(x.shape[1], g.shape[1]) >= FEWEST_IN_PANELS
-        and SMALLEST_PLANE <= math.prod(geometry.size) <= LARGEST_PLANE
+        and SMALLEST_PLANE <= math.prod(geometry.output) <= LARGEST_PLANE
     )
 
 
@@ -270,7 +271,19 @@ TABLE: dict[str, tuple[Row, ...]] = {
 
 def choose(kernel: str, a: np.ndarray, b: np.ndarray, geometry: Geometry) -> Row:
     """The first row of a kernel's table that fits."""
-    return next(row for row in TABLE[kernel] if row.fits(a, b, geometry))
+    key = kernel, a.shape, b.shape, a.itemsize, geometry, winograd.enabled
+    row = _chosen.get(key)
+    if row is None:
+        if len(_chosen) >= MOST_CHOSEN:
+            _chosen.clear()
+        row = next(row for row in TABLE[kernel] if row.fits(a, b, geometry))
+        _chosen[key] = row
+    return row
+
+
+# What was chosen before: a choice costs as much as a small convolution.
+_chosen: dict[tuple[Any, ...], Row] = {}
+MOST_CHOSEN = 4096
 
 
 def conv(

@@ -86,10 +86,13 @@ def accumulate(
         rows = tile_rows(outputs - o)
         for i in range(min(rows, outputs - o)):
             copy_runs(g, g0 + (o + i) * volume, runs, lengths, number, a, i * ROW)
-        for r in range(number):
-            at = g0 + (o + rows) * volume + runs[r]
-            expect_tile(0, min(TALL, outputs - o - rows), g, at, volume, lengths[r])
+        # The next rows are asked for a few at a time, while tiles are computed.
+        more = min(TALL, outputs - o - rows)
         for j in range(panels):
+            low, high = more * j // panels, more * (j + 1) // panels
+            for r in range(number):
+                at = g0 + (o + rows + low) * volume + runs[r]
+                expect_tile(0, high - low, g, at, volume, lengths[r])
             place = to + o * breadth + j * panel
             accumulate_tile(rows, a, b, j * panel * DEPTH, depth, partial, place, breadth, add)
         o += rows
