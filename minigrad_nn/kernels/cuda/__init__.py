@@ -5,7 +5,8 @@ Read in this order: `driver` (what is asked of CUDA), `allocator` (memory, kept)
 engine), `launch` (how a kernel is written, compiled and started).  Then the kernels: `tile` (the
 product of tiles that all dense kernels share), `product` (matrices), `convolution` (which algorithm
 one takes), `plan` (where its taps read), `implicit`, `weights`, `depthwise`, `pool`, `places`,
-`statistics`, `normalise`, `gates`, `recurrent`, `update`; `arrays` is what they share, and `warm`
+`statistics`, `normalise`, `gates`, `recurrent`, `gated`,
+`loss`, `update`; `arrays` is what they share, and `warm`
 compiles them ahead.
 
 Importing this package loads no compiler: Numba is imported with the first card that is opened.
@@ -33,6 +34,8 @@ _HOME = {
             "sigmoid_backward",
             "tanh_backward",
         ),
+        "gated": ("gru", "gru_backward", "lstm", "lstm_backward"),
+        "loss": ("cross_entropy", "cross_entropy_backward"),
         "normalise": (
             "batch_norm",
             "batch_norm_backward",
@@ -49,6 +52,7 @@ _HOME = {
             "sum_pool",
             "sum_pool_input",
         ),
+        "product": ("matmul",),
         "recurrent": ("rnn", "rnn_backward"),
         "update": ("adam_update", "sgd_update"),
         "warm": ("warmup",),

@@ -13,8 +13,8 @@ from ..workspace import Workspace
 from .array import CudaArray
 from .arrays import Result, Scratch, flat, product
 from .driver import numba_cuda
-from .launch import Kernel, kernel, line
-from .statistics import THREADS, add_up, inlined, let_through, pieces
+from .launch import Kernel, inlined, kernel, line
+from .statistics import THREADS, add_up, let_through, pieces
 
 cuda: Any = numba_cuda()
 

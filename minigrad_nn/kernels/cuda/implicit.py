@@ -22,7 +22,7 @@ from .driver import numba_cuda
 from .launch import Kernel, kernel, line
 from .plan import PASS, TERM, Plan
 from .product import add_parts
-from .tile import ALIGNED, Tile, multiplier, pick, pitch, tiles
+from .tile import ALIGNED, Tile, multiplier, pick, placer, rounder, tiles
 
 cuda: Any = numba_cuda()
 
@@ -39,13 +39,12 @@ def convolve(tile: Tile, dtype: Any) -> Kernel:
     zero, lowest, name = real(0), real(-np.inf), np.dtype(dtype).name
     multiply = multiplier(tile, dtype)
     rows, columns, depth, tall, wide, threads = *tile[:5], tile.threads
-    across = columns // wide
-    a_pitch, b_pitch = pitch(rows, dtype), pitch(columns, dtype)
+    whereabouts, rounded = placer(tile), rounder(tile)
+    a_pitch, b_pitch = tile.pitch(rows, dtype), tile.pitch(columns, dtype)
     a_slice, b_slice = depth * a_pitch, depth * b_pitch
     a_room, b_room = 2 * a_slice, 2 * b_slice
     a_share, b_share = rows * depth // threads, columns * depth // threads
-    a_run, b_run = min(tall, 4), min(wide, 4)
-    a_step, b_step = rows * a_run // tall, columns * b_run // wide
+    a_run, a_step, b_run, b_step = tile.runs
     b_dk = threads // columns
     slice_terms = depth * TERM
     term_room, weight_room = 2 * slice_terms, 2 * depth
@@ -113,8 +112,7 @@ def convolve(tile: Tile, dtype: Any) -> Kernel:
         for i in range(tall):
             for j in range(wide):
                 sums[i, j] = zero
-        my_row = thread // across
-        my_column = thread % across
+        my_row, my_column = whereabouts(thread)
         steps = int32((last - first + depth - 1) // depth)
         # The table of terms comes one slice ahead of the numbers that it leads to.
         at = first + thread // TERM
@@ -158,16 +156,18 @@ def convolve(tile: Tile, dtype: Any) -> Kernel:
             if step > 0:
                 turn = (step + 1) % 2
                 multiply(
-                    sa, sb, uint32(turn * a_slice + my_row * a_run),
-                    uint32(turn * b_slice + my_column * b_run), left, right, sums,
+                    sa, sb, uint32(turn * a_slice + my_row),
+                    uint32(turn * b_slice + my_column), left, right, sums,
                 )  # fmt: skip
             if step < steps:
                 turn = step % 2
                 for s in range(a_share):
                     k = a_k + s * a_dk
-                    sa[uint32(turn * a_slice + k * a_pitch + a_i + s * a_di)] = a_next[s]
+                    sa[uint32(turn * a_slice + k * a_pitch + a_i + s * a_di)] = rounded(a_next[s])
                 for s in range(b_share):
-                    sb[uint32(turn * b_slice + (b_k + s * b_dk) * b_pitch + b_j)] = b_next[s]
+                    sb[uint32(turn * b_slice + (b_k + s * b_dk) * b_pitch + b_j)] = rounded(
+                        rounded(b_next[s])
+                    )
                 turn = (step + 1) % 2
                 if thread < slice_terms:
                     term[uint32(turn * slice_terms + thread)] = next_term
@@ -175,8 +175,8 @@ def convolve(tile: Tile, dtype: Any) -> Kernel:
                     weight[uint32(turn * depth + thread)] = next_weight
                 cuda.syncthreads()
         # Where each of this thread's columns is written, in the plane of its first row.
-        row += my_row * a_run
-        column += my_column * b_run
+        row += my_row
+        column += my_column
         plane = int64(wr_d * wr_h * wr_w)
         for j in range(wide):
             to[j] = -1
@@ -242,8 +242,8 @@ def _run(
     m = channels // groups
     columns = images * plan.places
     passes = len(plan.passes)
-    processors = a.card.driver.limits.processors
-    best, cut, length = pick(a.dtype, processors, m, columns, groups * passes, plan.longest, True)
+    limits = a.card.driver.limits
+    best, cut, length = pick(a.dtype, limits, m, columns, groups * passes, plan.longest)
     if tile is not None or pieces is not None:
         best, cut = tile or best, pieces or cut
         length = max(1, -(-plan.longest // (cut * best.depth))) * best.depth

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -29,7 +30,7 @@ from .array import CudaArray
 from .card import Card
 from .driver import numba_cuda, simulated
 
-__all__ = ["Kernel", "helper", "kernel", "known", "line"]
+__all__ = ["Kernel", "helper", "inlined", "kernel", "known", "line"]
 
 known: list[Kernel] = []
 """Every entry point of the package, as far as its files are imported."""
@@ -132,6 +133,17 @@ def helper(py_func: Callable[..., Any]) -> Any:
     if simulated():
         return _Quiet(py_func)
     return numba_cuda().jit(device=True)(py_func)
+
+
+def inlined(function: Any, names: dict[str, Any] | None = None) -> Any:
+    """A helper that becomes part of a kernel before it is compiled.
+
+    The simulator puts its `cuda` among the names of the kernel's module while the kernel runs: a
+    helper of another module that uses it is given those names.
+    """
+    if simulated():
+        return function if names is None else types.FunctionType(function.__code__, names)
+    return numba_cuda().jit(device=True, inline="always")(function)
 
 
 def line(card: Card, count: int, block: int = BLOCK) -> tuple[int, int]:

@@ -18,12 +18,11 @@ from ..workspace import Workspace
 from .array import CudaArray
 from .arrays import Result, Scratch, flat, given, nothing, product, sheet
 from .driver import numba_cuda
-from .launch import Kernel, kernel
+from .launch import Kernel, inlined, kernel
 from .statistics import (
     THREADS,
     channel_moments,
     channel_products,
-    inlined,
     let_through,
     piece_moments,
     piece_products,

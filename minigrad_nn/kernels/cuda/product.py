@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 from numba import int32, int64, uint32, uint64
 
+from ..workspace import Workspace
 from .array import CudaArray
 from .arrays import Result, Scratch, forwards, nothing, window
 from .driver import numba_cuda
 from .launch import Kernel, kernel, line
-from .tile import ALIGNED, Tile, multiplier, pick, pitch, tiles
+from .tile import ALIGNED, Tile, multiplier, pick, placer, rounder, tiles
 
 cuda: Any = numba_cuda()
 
@@ -31,13 +32,12 @@ def multiply_matrices(tile: Tile, dtype: Any) -> Kernel:
     zero, lowest, name = real(0), real(-np.inf), np.dtype(dtype).name
     multiply = multiplier(tile, dtype)
     rows, columns, depth, tall, wide, threads = *tile[:5], tile.threads
-    across = columns // wide
-    a_pitch, b_pitch = pitch(rows, dtype), pitch(columns, dtype)
+    whereabouts, rounded = placer(tile), rounder(tile)
+    a_pitch, b_pitch = tile.pitch(rows, dtype), tile.pitch(columns, dtype)
     a_slice, b_slice = depth * a_pitch, depth * b_pitch
     a_room, b_room = 2 * a_slice, 2 * b_slice
     a_share, b_share = rows * depth // threads, columns * depth // threads
-    a_run, b_run = min(tall, 4), min(wide, 4)
-    a_step, b_step = rows * a_run // tall, columns * b_run // wide
+    a_run, a_step, b_run, b_step = tile.runs
 
     def product_kernel(a, b, c, bias, residual, sizes):
         (
@@ -81,8 +81,7 @@ def multiply_matrices(tile: Tile, dtype: Any) -> Kernel:
         for i in range(tall):
             for j in range(wide):
                 sums[i, j] = zero
-        my_row = thread // across
-        my_column = thread % across
+        my_row, my_column = whereabouts(thread)
         steps = int32((last - first + depth - 1) // depth)
         for step in range(steps + 1):
             if step < steps:
@@ -100,22 +99,22 @@ def multiply_matrices(tile: Tile, dtype: Any) -> Kernel:
             if step > 0:
                 turn = (step + 1) % 2
                 multiply(
-                    sa, sb, uint32(turn * a_slice + my_row * a_run),
-                    uint32(turn * b_slice + my_column * b_run), left, right, sums,
+                    sa, sb, uint32(turn * a_slice + my_row),
+                    uint32(turn * b_slice + my_column), left, right, sums,
                 )  # fmt: skip
             if step < steps:
                 turn = step % 2
                 for s in range(a_share):
                     sa[uint32(turn * a_slice + (a_k + s * a_dk) * a_pitch + a_i + s * a_di)] = (
-                        a_next[s]
+                        rounded(a_next[s])
                     )
                 for s in range(b_share):
                     sb[uint32(turn * b_slice + (b_k + s * b_dk) * b_pitch + b_j + s * b_dj)] = (
-                        b_next[s]
+                        rounded(b_next[s])
                     )
                 cuda.syncthreads()
-        row += my_row * a_run
-        column += my_column * b_run
+        row += my_row
+        column += my_column
         at = (int64(batch) * m + row) * n + column
         # One loop for each step, small enough that all of them are unrolled: an index that is not
         # known to the compiler would put the sums into memory.
@@ -203,7 +202,7 @@ def multiply_into(
     if not c.size:
         return
     card, size = c.card, c.itemsize
-    best, cut, length = pick(c.dtype, card.driver.limits.processors, m, n, batches, k, True)
+    best, cut, length = pick(c.dtype, card.driver.limits, m, n, batches, k)
     if tile is not None or pieces is not None:
         best, cut = tile or best, pieces or cut
         length = max(1, -(-k // (cut * best.depth))) * best.depth
@@ -236,7 +235,12 @@ def multiply_into(
         )
 
 
-def matmul(a: CudaArray, b: CudaArray, out: CudaArray | None = None) -> CudaArray:
+def matmul(
+    a: CudaArray,
+    b: CudaArray,
+    out: CudaArray | None = None,
+    workspace: Workspace | None = None,
+) -> CudaArray:
     """The matrix product over the last two axes, as `numpy.matmul`; the others are broadcast.
 
     Raises:
@@ -258,7 +262,7 @@ def matmul(a: CudaArray, b: CudaArray, out: CudaArray | None = None) -> CudaArra
     for length in batch:
         count *= length
     left, right = _stacked(left, batch, count), _stacked(right, batch, count)
-    multiply_into(c.reshape(count, m, n), left, right, Scratch(None, a))
+    multiply_into(c.reshape(count, m, n), left, right, Scratch(workspace, a))
     return result.deliver()
 
 

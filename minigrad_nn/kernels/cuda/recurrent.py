@@ -20,7 +20,7 @@ from numba import uint64
 
 from ..workspace import Workspace
 from .array import CudaArray
-from .arrays import Result, Scratch, flat, nothing, plain
+from .arrays import Result, Scratch, flat, nothing, on_card, plain
 from .driver import numba_cuda, simulated
 from .launch import Kernel, kernel
 from .product import multiply_into
@@ -46,7 +46,7 @@ def walk(dtype: Any, rows: int, backward: bool) -> Kernel:
     threads = lanes * groups
     state_room, part_room = rows * terms, groups * rows * lanes
 
-    def walk_kernel(source, y, edge, w, target, steps, count, size, reverse, relu):
+    def walk_kernel(source, y, edge, w, target, ends, steps, count, size, reverse, relu):
         state = cuda.shared.array(state_room, real)
         part = cuda.shared.array(part_room, real)
         sums = cuda.local.array(rows, real)
@@ -58,7 +58,7 @@ def walk(dtype: Any, rows: int, backward: bool) -> Kernel:
         for step in range(steps + (1 if backward else 0)):
             # Backward begins where forward ends.
             t = steps - 1 - step if (reverse != 0) != backward else step
-            before = (t + 1 if (reverse != 0) != backward else t - 1) * plane
+            before = t + 1 if (reverse != 0) != backward else t - 1
             for start in range(0, size, lanes):
                 j = start + lane
                 for r in range(rows):
@@ -69,8 +69,13 @@ def walk(dtype: Any, rows: int, backward: bool) -> Kernel:
                         k = k0 + e % terms
                         value = zero
                         if n < count and k < size:
-                            if step > 0:
-                                value = target[uint64(before + n * size + k)]
+                            # A state stays where it is behind the end of its sequence: forward
+                            # it is there at first, in reverse; backward, at last.
+                            there = before
+                            if backward and step == steps and reverse:
+                                there = ends[n] - 1
+                            if step > 0 and 0 <= there < ends[n]:
+                                value = target[uint64(there * plane + n * size + k)]
                             elif not backward:
                                 value = edge[uint64(n * size + k)]
                         state[e] = value
@@ -91,6 +96,7 @@ def walk(dtype: Any, rows: int, backward: bool) -> Kernel:
                         value = zero
                         for s in range(groups):
                             value += part[s * rows * lanes + e]
+                        alive = t < ends[n]
                         if backward:
                             if step < steps:
                                 at = uint64(t * plane + n * size + j)
@@ -100,7 +106,7 @@ def walk(dtype: Any, rows: int, backward: bool) -> Kernel:
                                     value *= one if there > zero else zero
                                 else:
                                     value *= one - there * there
-                                target[at] = value
+                                target[at] = value if alive else zero
                             else:
                                 edge[uint64(n * size + j)] = value
                         else:
@@ -110,13 +116,13 @@ def walk(dtype: Any, rows: int, backward: bool) -> Kernel:
                                 value = zero if value <= zero else value
                             else:
                                 value = real(math.tanh(value))
-                            target[at] = value
+                            target[at] = value if alive else zero
                 cuda.syncthreads()
 
     way = "back" if backward else "forth"
     walk_kernel.__name__ = f"walk_{way}_{name}_{rows}"
     five = ", ".join([f"{name}[::1]"] * 5)
-    signature = f"void({five}, int64, int64, int64, int64, int64)"
+    signature = f"void({five}, int64[::1], int64, int64, int64, int64, int64)"
     return kernel(signature, launch_bounds=(threads, 1))(walk_kernel)
 
 
@@ -127,6 +133,7 @@ def _start(
     edge: CudaArray,
     w: CudaArray,
     target: CudaArray,
+    ends: CudaArray,
     nonlinearity: str,
     reverse: bool,
     backward: bool,
@@ -144,6 +151,7 @@ def _start(
         flat(edge),
         flat(w),
         target.reshape(-1),
+        ends,
         steps,
         count,
         size,
@@ -160,13 +168,15 @@ def rnn(
     reverse: bool,
     out: Any,
     workspace: Workspace | None,
+    lengths: Any = None,
 ) -> CudaArray:
     """See `minigrad_nn.kernels.rnn`."""
     result = Result(x, x.shape, x.dtype, out, x, h, w)
     # Neighbouring threads read neighbouring numbers of the weight turned around.
     turned = w.T.copy()
     unused = nothing(type(x), x.dtype)
-    _start(x, x, unused, h, turned, result.buffer, nonlinearity, reverse, False)
+    ends = ends_of(x, lengths, *x.shape[:2])
+    _start(x, x, unused, h, turned, result.buffer, ends, nonlinearity, reverse, False)
     return result.deliver()
 
 
@@ -179,24 +189,57 @@ def rnn_backward(
     reverse: bool,
     out: Any,
     workspace: Workspace | None,
+    lengths: Any = None,
 ) -> tuple[CudaArray, CudaArray, CudaArray]:
     """See `minigrad_nn.kernels.rnn_backward`."""
     result = Result(g, y.shape, y.dtype, out, g, y, h, w)
     d, y = result.buffer, plain(y)
-    steps, count, size = y.shape
     gh = g.empty(h.shape, h.dtype)
-    _start(g, g, y, gh, w, d, nonlinearity, reverse, True)
-    # The first step reads h, all others the state before them.
-    gw = g.empty((1, size, size), g.dtype)
-    scratch = Scratch(workspace, g)
-    begin = d[steps - 1 :] if reverse else d[:1]
-    one = gw if steps == 1 else scratch.take((1, size, size), g.dtype)
-    multiply_into(one, begin.swapaxes(1, 2), h.reshape(1, count, size), scratch)
+    ends = ends_of(g, lengths, *y.shape[:2])
+    _start(g, g, y, gh, w, d, ends, nonlinearity, reverse, True)
+    gw = weight_gradient(d, y, h, lengths, reverse, Scratch(workspace, g))
+    return result.deliver(), gh, gw
+
+
+def order(steps: int, reverse: bool) -> range:
+    """The steps as the network takes them."""
+    return range(steps - 1, -1, -1) if reverse else range(steps)
+
+
+def ends_of(like: CudaArray, lengths: Any, steps: int, count: int) -> CudaArray:
+    """Where each sequence ends, as kernels want it."""
+    if lengths is None:
+        return on_card(like, ("ends", steps, count), lambda: np.full(count, steps, np.int64))
+    return like.from_numpy(_on_host(lengths))
+
+
+def _on_host(lengths: Any) -> np.ndarray:
+    if isinstance(lengths, CudaArray):
+        lengths = lengths.to_numpy()
+    return np.array(lengths, np.int64)
+
+
+def weight_gradient(
+    d: CudaArray, y: CudaArray, h: CudaArray, lengths: Any, reverse: bool, scratch: Scratch
+) -> CudaArray:
+    """`Σ_t d[t]ᵀ · (the state before t)`, for d `(T, N, rows)`: two products.
+
+    Behind the end of a sequence d and y are 0, so nothing comes from there.
+    """
+    (steps, count, rows), size = d.shape, h.shape[1]
+    first = d[steps - 1] if reverse else d[0]
+    if reverse and lengths is not None:
+        # A sequence of no steps finds the last step, which is 0.
+        first = d[_on_host(lengths) - 1, np.arange(count)]
+    gw = d.empty((1, rows, size), d.dtype)
+    one = gw if steps == 1 else scratch.take((1, rows, size), d.dtype)
+    begin = first.reshape(1, count, rows).swapaxes(1, 2)
+    multiply_into(one, begin, h.reshape(1, count, size), scratch)
     if steps > 1:
         later, earlier = (d[:-1], y[1:]) if reverse else (d[1:], y[:-1])
-        later = later.reshape(1, -1, size).swapaxes(1, 2)
+        later = later.reshape(1, -1, rows).swapaxes(1, 2)
         multiply_into(gw, later, earlier.reshape(1, -1, size), scratch, residual=one)
-    return result.deliver(), gh, gw.reshape(size, size)
+    return gw.reshape(rows, size)
 
 
 def examples(full: bool) -> list[Kernel]:

@@ -9,7 +9,6 @@ deviations. Backward sums two products in the same way. Within a block, threads 
 from __future__ import annotations
 
 import math
-import types
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -18,7 +17,7 @@ from numba import float64, int64, uint64
 
 from .card import Card
 from .driver import numba_cuda, simulated
-from .launch import BLOCK, Kernel, kernel
+from .launch import BLOCK, Kernel, inlined, kernel
 
 cuda: Any = numba_cuda()
 
@@ -47,17 +46,6 @@ def pieces(card: Card, channels: int, numbers: int) -> Pieces:
 def let_through(g, value, zero, floor, ceiling):
     """A gradient behind an activation: 0 where its value is at one of its ends; NaN is at none."""
     return zero if value <= floor or value >= ceiling else g
-
-
-def inlined(function: Any, names: dict[str, Any] | None = None) -> Any:
-    """A helper that becomes part of a kernel before it is compiled.
-
-    The simulator puts its `cuda` among the names of the kernel's module while the kernel runs: a
-    helper of another module that uses it is given those names.
-    """
-    if simulated():
-        return function if names is None else types.FunctionType(function.__code__, names)
-    return cuda.jit(device=True, inline="always")(function)
 
 
 def add_up(sums, thread):

@@ -14,14 +14,15 @@ and `weights` read a convolution's pictures in place of the matrix of patches th
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numba import uint32
 
-from .driver import numba_cuda, simulated
-from .launch import helper
+from .driver import Limits, simulated
+from .launch import inlined
 
 
 class Tile(NamedTuple):
@@ -32,6 +33,7 @@ class Tile(NamedTuple):
         depth: terms of the sums that lie in shared memory at a time.
         tall, wide: what a thread computes.
         speed: products in a microsecond and block against those of the largest tile, an estimate.
+        tensor: whether tensor cores multiply it, in TF32.
     """
 
     rows: int
@@ -40,14 +42,34 @@ class Tile(NamedTuple):
     tall: int
     wide: int
     speed: float = 1.0
+    tensor: bool = False
 
     @property
     def threads(self) -> int:
         """Threads of a block."""
         return self.rows // self.tall * (self.columns // self.wide)
 
+    @property
+    def runs(self) -> tuple[int, int, int, int]:
+        """How a thread's rows and columns lie: runs of so many, and from one run to the next.
+
+        A thread's row i is `i // run · step + i % run` rows below its first.
+        """
+        if self.tensor:  # as `mma` has them
+            return 1, 8, 2, 8
+        a_run, b_run = min(self.tall, 4), min(self.wide, 4)
+        return a_run, self.rows * a_run // self.tall, b_run, self.columns * b_run // self.wide
+
+    def pitch(self, length: int, dtype: Any) -> int:
+        """Numbers from one row of a slice to the next: more than a row, against conflicts.
+
+        Threads that store a column of the slice, or read a fragment for tensor cores, then meet
+        other banks of shared memory.
+        """
+        return length + (8 if self.tensor else 16 // np.dtype(dtype).itemsize)
+
     def __str__(self) -> str:
-        return f"{self.rows}x{self.columns}"
+        return f"{self.rows}x{self.columns}{'_tf32' if self.tensor else ''}"
 
 
 # A thread must copy as many numbers of each operand as any other, and a row of threads must not be
@@ -63,15 +85,43 @@ TILES: dict[str, tuple[Tile, ...]] = {
 ALIGNED = None if simulated() else 16
 """Bytes at which shared arrays begin, so that 4 numbers are read at once; simulated ones cannot."""
 SMALL_TILES: tuple[Tile, ...] = (Tile(8, 16, 4, 2, 2), Tile(16, 8, 4, 4, 2))
+# A warp has 32 x 32 numbers: 2 x 4 products of 16 x 8 by tensor cores.
+TENSOR_TILES: tuple[Tile, ...] = (
+    (Tile(32, 32, 8, 4, 8, 1.0, True),)
+    if simulated()
+    else (Tile(128, 64, 16, 4, 8, 1.0, True), Tile(64, 32, 16, 4, 8, 0.6, True))
+)
 
 
-def tiles(dtype: Any) -> tuple[Tile, ...]:
-    """The tiles there are for an element type; those of the simulator have few threads."""
+_tf32 = {"wanted": os.environ.get("MINIGRAD_TF32", "0") not in ("", "0")}
+
+
+def use_tf32(wanted: bool) -> None:
+    """Whether cards with tensor cores multiply float32 in TF32; off unless MINIGRAD_TF32=1 is set.
+
+    TF32 has the range of float32 and 10 bits of mantissa: a product then has 3 right digits instead
+    of 7. Sums are kept in float32.
+    """
+    _tf32["wanted"] = bool(wanted)
+
+
+def tiles(dtype: Any, limits: Limits | None = None) -> tuple[Tile, ...]:
+    """The tiles there are for an element type, those of tensor cores where the card has them.
+
+    The simulator's have few threads.
+    """
+    if limits is not None and _tf32["wanted"] and np.dtype(dtype) == np.float32:
+        if simulated() or limits.capability >= TENSOR_CAPABILITY:
+            return TENSOR_TILES
     return SMALL_TILES if simulated() else TILES[np.dtype(dtype).name]
 
 
+TENSOR_CAPABILITY = (8, 0)
+"""The first cards whose tensor cores know TF32."""
+
+
 def pick(
-    dtype: Any, processors: int, rows: int, columns: int, batches: int, depth: int, split: bool
+    dtype: Any, limits: Limits, rows: int, columns: int, batches: int, depth: int
 ) -> tuple[Tile, int, int]:
     """The tile for a product, into how many parts its sums are cut, and how long each part is.
 
@@ -81,17 +131,17 @@ def pick(
 
     Args:
         dtype: element type.
-        processors: multiprocessors of the card.
+        limits: what the card can do.
         rows, columns, batches: the results.
         depth: terms of each sum.
-        split: whether sums may be cut.
     """
     best: tuple[float, Tile, int, int] | None = None
-    for tile in tiles(dtype):
+    processors = limits.processors
+    for tile in tiles(dtype, limits):
         blocks = -(-rows // tile.rows) * -(-columns // tile.columns) * batches
         steps = max(1, -(-depth // tile.depth))
         pieces = 1
-        if split and blocks:
+        if blocks:
             pieces = max(1, min(2 * processors // blocks, steps // STEPS_OF_A_PART, MOST_PARTS))
             pieces = max(pieces, -(-depth // LONGEST_SUM))
         length = max(1, -(-steps // pieces)) * tile.depth
@@ -114,25 +164,20 @@ START = 64
 """What a block costs before its first product, in terms of its sums."""
 
 
-def pitch(length: int, dtype: Any) -> int:
-    """Numbers from one row of a slice to the next: 16 bytes more than a row, against conflicts.
-
-    Threads that store a column of the slice then meet other banks of shared memory.
-    """
-    return length + 16 // np.dtype(dtype).itemsize
-
-
 @cache
 def multiplier(tile: Tile, dtype: Any) -> Any:
     """The helper that multiplies one slice: `multiply(sa, sb, at_a, at_b, left, right, sums)`.
 
     `sa` and `sb` hold slices, flat; `at_a` and `at_b` are where this thread's numbers begin.
-    A thread's rows and columns come in groups of 4, which are read in one instruction.
+    A thread's rows and columns come in runs, which are read in one instruction.
     """
+    if tile.tensor and not simulated():
+        from .tensor import multiplier as of_tensor_cores
+
+        return of_tensor_cores(tile)
     depth, tall, wide = tile.depth, tile.tall, tile.wide
-    a_pitch, b_pitch = pitch(tile.rows, dtype), pitch(tile.columns, dtype)
-    a_run, b_run = min(tall, 4), min(wide, 4)
-    a_step, b_step = tile.rows * a_run // tall, tile.columns * b_run // wide
+    a_pitch, b_pitch = tile.pitch(tile.rows, dtype), tile.pitch(tile.columns, dtype)
+    a_run, a_step, b_run, b_step = tile.runs
 
     def multiply(sa, sb, at_a, at_b, left, right, sums):
         for k in range(depth):
@@ -144,7 +189,34 @@ def multiplier(tile: Tile, dtype: Any) -> Any:
                 for j in range(wide):
                     sums[i, j] += left[i] * right[j]
 
-    if simulated():
-        return helper(multiply)
-    # Inlined by Numba rather than by NVVM, which would leave the sums in memory.
-    return numba_cuda().jit(device=True, inline="always")(multiply)
+    return inlined(multiply)
+
+
+@cache
+def placer(tile: Tile) -> Any:
+    """The helper that says where a thread's numbers begin: `row, column = place(thread)`."""
+    across, (a_run, _, b_run, _) = tile.columns // tile.wide, tile.runs
+    warps = tile.columns // 32
+
+    def place(thread):
+        return thread // across * a_run, thread % across * b_run
+
+    def place_in_warp(thread):
+        warp, lane = thread // 32, thread % 32
+        return warp // warps * 32 + lane // 4, warp % warps * 32 + lane % 4 * 2
+
+    return inlined(place_in_warp if tile.tensor else place)
+
+
+@cache
+def rounder(tile: Tile) -> Any:
+    """The helper that a number passes on its way into shared memory: to TF32, or as it is."""
+
+    def same(x):
+        return x
+
+    if tile.tensor and not simulated():
+        from .tensor import to_tf32
+
+        return to_tf32
+    return inlined(same)

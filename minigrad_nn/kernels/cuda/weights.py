@@ -23,7 +23,7 @@ from .driver import numba_cuda
 from .launch import Kernel, kernel, line
 from .plan import TERM
 from .product import add_parts
-from .tile import ALIGNED, Tile, multiplier, pick, pitch, tiles
+from .tile import ALIGNED, Tile, multiplier, pick, placer, rounder, tiles
 
 cuda: Any = numba_cuda()
 
@@ -38,13 +38,12 @@ def correlate(tile: Tile, dtype: Any) -> Kernel:
     zero, name = real(0), np.dtype(dtype).name
     multiply = multiplier(tile, dtype)
     rows, columns, depth, tall, wide, threads = *tile[:5], tile.threads
-    across = columns // wide
-    a_pitch, b_pitch = pitch(rows, dtype), pitch(columns, dtype)
+    whereabouts, rounded = placer(tile), rounder(tile)
+    a_pitch, b_pitch = tile.pitch(rows, dtype), tile.pitch(columns, dtype)
     a_slice, b_slice = depth * a_pitch, depth * b_pitch
     a_room, b_room = 2 * a_slice, 2 * b_slice
     a_share, b_share = rows * depth // threads, columns * depth // threads
-    a_run, b_run = min(tall, 4), min(wide, 4)
-    a_step, b_step = rows * a_run // tall, columns * b_run // wide
+    a_run, a_step, b_run, b_step = tile.runs
     apart = threads // depth
     term_room = columns * TERM
 
@@ -85,8 +84,7 @@ def correlate(tile: Tile, dtype: Any) -> Kernel:
         for i in range(tall):
             for j in range(wide):
                 sums[i, j] = zero
-        my_row = thread // across
-        my_column = thread % across
+        my_row, my_column = whereabouts(thread)
         plane = int64(d * h * wd)
         steps = int32((last - first + depth - 1) // depth)
         cuda.syncthreads()
@@ -120,18 +118,22 @@ def correlate(tile: Tile, dtype: Any) -> Kernel:
             if step > 0:
                 turn = (step + 1) % 2
                 multiply(
-                    sa, sb, uint32(turn * a_slice + my_row * a_run),
-                    uint32(turn * b_slice + my_column * b_run), left, right, sums,
+                    sa, sb, uint32(turn * a_slice + my_row),
+                    uint32(turn * b_slice + my_column), left, right, sums,
                 )  # fmt: skip
             if step < steps:
                 turn = step % 2
                 for s in range(a_share):
-                    sa[uint32(turn * a_slice + mine * a_pitch + beside + s * apart)] = a_next[s]
+                    sa[uint32(turn * a_slice + mine * a_pitch + beside + s * apart)] = rounded(
+                        rounded(a_next[s])
+                    )
                 for s in range(b_share):
-                    sb[uint32(turn * b_slice + mine * b_pitch + beside + s * apart)] = b_next[s]
+                    sb[uint32(turn * b_slice + mine * b_pitch + beside + s * apart)] = rounded(
+                        rounded(b_next[s])
+                    )
                 cuda.syncthreads()
-        row += my_row * a_run
-        column += my_column * b_run
+        row += my_row
+        column += my_column
         to = (int64(group) * m + row) * n + column
         if residual.size > 0:
             for i in range(tall):
@@ -173,8 +175,7 @@ def conv_weight(
     )
     m, n = filters // groups, len(plan.terms)
     depth = images * plan.places
-    processors = x.card.driver.limits.processors
-    best, cut, length = pick(x.dtype, processors, m, n, groups, depth, True)
+    best, cut, length = pick(x.dtype, x.card.driver.limits, m, n, groups, depth)
     if tile is not None or pieces is not None:
         best, cut = tile or best, pieces or cut
         length = max(1, -(-depth // (cut * best.depth))) * best.depth

@@ -10,7 +10,7 @@ from minigrad_nn.kernels import Epilogue, Geometry
 from tests.cuda.device.guarded import GuardedWorkspace, Zones
 from tests.cuda.device.settings import DTYPES, few
 from tests.kernels import reference
-from tests.kernels.test_recurrent import loop, loop_backward
+from tests.kernels.test_recurrent import gru_loop, loop, lstm_loop
 
 NOT_COMPUTED = ("register", "output_size", "offers", "reuse_memory")
 TOLERANCE = {"float32": dict(rtol=2e-5, atol=2e-5), "float64": dict(rtol=1e-11, atol=1e-11)}
@@ -260,39 +260,130 @@ def test_activations(card, case):
 
 
 @st.composite
-def sequences(draw):
-    steps, count, size = draw(st.integers(1, 3)), draw(st.integers(1, 5)), draw(st.integers(1, 9))
+def sequences(draw, gates=1):
+    """`(x, h, c, w, reverse, lengths, rng)` in float64."""
+    steps, count, size = draw(st.integers(1, 3)), draw(st.integers(1, 5)), draw(st.integers(1, 5))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    dtype = draw(st.sampled_from(DTYPES))
-    x, g = rng.standard_normal((2, steps, count, size)).astype(dtype)
-    h = rng.standard_normal((count, size)).astype(dtype)
-    w = (rng.standard_normal((size, size)) / np.sqrt(size)).astype(dtype)
-    return x, g, h, w, draw(st.sampled_from(("tanh", "relu"))), draw(st.booleans())
+    x = rng.standard_normal((steps, count, gates * size))
+    h, c = rng.standard_normal((2, count, size))
+    w = rng.standard_normal((gates * size, size)) / np.sqrt(size)
+    lengths = rng.integers(0, steps + 1, count) if draw(st.booleans()) else None
+    return x, h, c, w, draw(st.booleans()), lengths, rng
 
 
+def check_gradients(function, arrays, found, rng):
+    """Gradients of a sum against differences along a direction, in float64."""
+    directions = [rng.standard_normal(a.shape) for a in arrays]
+    step = 1e-6
+    up, down = (
+        function(*(a + s * step * d for a, d in zip(arrays, directions, strict=True)))
+        for s in (1, -1)
+    )
+    wanted = (up - down) / (2 * step)
+    parts = [(g.to_numpy() * d).sum() for g, d in zip(found, directions, strict=True)]
+    assert abs(sum(parts) - wanted) < 1e-7 * (1 + sum(map(abs, parts)))
+
+
+@pytest.mark.parametrize("bend", ["tanh", "relu"])
 @few
 @given(sequences())
-def test_rnn(card, case):
-    x, g, h, w, *settings = case
+def test_rnn(card, bend, case):
+    x, h, _, w, reverse, lengths, rng = case
     zones = Zones(card)
     state, weight = zones.copy(h), zones.copy(w)
     out = zones.empty(x.shape, x.dtype)
-    assert kernels.rnn(zones.copy(x), state, weight, *settings, out=out) is out
-    y = loop(x, h, w, *settings)
-    close(out, y)
+    y = kernels.rnn(zones.copy(x), state, weight, bend, reverse, lengths, out=out)
+    assert y is out
+    close(y, loop(x, h, w, bend, reverse, lengths))
+    g = rng.standard_normal(y.shape)
     to = zones.empty(x.shape, x.dtype)
     found = kernels.rnn_backward(
         zones.copy(g),
-        zones.copy(y),
+        y,
         state,
         weight,
-        *settings,
+        bend,
+        reverse,
+        lengths,
         out=to,
         workspace=GuardedWorkspace(zones),
     )
     assert found.gx is to
-    for made, wanted in zip(found, loop_backward(g, y, h, w, *settings), strict=True):
-        close(made, wanted)
+    check_gradients(
+        lambda x, h, w: (loop(x, h, w, bend, reverse, lengths) * g).sum(), (x, h, w), found, rng
+    )
+    zones.check()
+
+
+def test_rnn_in_float32_with_more_sequences_than_places(card):
+    rng = np.random.default_rng(0)
+    x, h, w = (rng.standard_normal(n).astype(np.float32) for n in ((2, 7, 6), (7, 6), (6, 6)))
+    close(kernels.rnn(*map(card.from_numpy, (x, h, w))), loop(x, h, w, "tanh", False))
+
+
+@few
+@given(sequences(gates=4))
+def test_lstm(card, case):
+    x, h, c, w, reverse, lengths, rng = case
+    zones = Zones(card)
+    states = [zones.copy(a) for a in (h, c, w)]
+    out = zones.empty((*x.shape[:2], h.shape[1]), x.dtype)
+    made = kernels.lstm(zones.copy(x), *states, reverse, lengths, out=out)
+    assert made.y is out
+    for one, wanted in zip(made, lstm_loop(x, h, c, w, reverse, lengths), strict=False):
+        close(one, wanted)
+    g, gm = rng.standard_normal((2, *out.shape))
+    to = zones.empty(x.shape, x.dtype)
+    found = kernels.lstm_backward(
+        zones.copy(g),
+        zones.copy(gm),
+        *made,
+        *states,
+        reverse,
+        lengths,
+        out=to,
+        workspace=GuardedWorkspace(zones),
+    )
+    assert found.gx is to
+
+    def total(*arrays):
+        y, memory = lstm_loop(*arrays, reverse, lengths)
+        return (y * g).sum() + (memory * gm).sum()
+
+    check_gradients(total, (x, h, c, w), found, rng)
+    zones.check()
+
+
+@few
+@given(sequences(gates=3))
+def test_gru(card, case):
+    x, h, _, w, reverse, lengths, rng = case
+    b = rng.standard_normal(len(w))
+    zones = Zones(card)
+    state, weight = zones.copy(h), zones.copy(w)
+    out = zones.empty((*x.shape[:2], h.shape[1]), x.dtype)
+    made = kernels.gru(zones.copy(x), state, weight, zones.copy(b), reverse, lengths, out=out)
+    assert made.y is out
+    close(out, gru_loop(x, h, w, b, reverse, lengths))
+    g = rng.standard_normal(out.shape)
+    to = zones.empty(x.shape, x.dtype)
+    found = kernels.gru_backward(
+        zones.copy(g),
+        *made,
+        state,
+        weight,
+        reverse,
+        lengths,
+        out=to,
+        workspace=GuardedWorkspace(zones),
+    )
+    assert found.gx is to
+    check_gradients(
+        lambda x, h, w, b: (gru_loop(x, h, w, b, reverse, lengths) * g).sum(),
+        (x, h, w, b),
+        found,
+        rng,
+    )
     zones.check()
 
 
@@ -353,6 +444,44 @@ def test_updates(card, dtype):
             step = c / (1 - 0.8**3) / (np.sqrt(d / (1 - 0.9**3)) + 1e-3)
             close(one, kept - 0.3 * step)
     zones.check()
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.25])
+@pytest.mark.parametrize("shape", [(3, 7), (2, 3, 2, 2), (0, 3), (2, 1)])
+def test_cross_entropy(card, shape, smoothing):
+    rng = np.random.default_rng(0)
+    x = 30 * rng.standard_normal(shape)
+    target = rng.integers(0, shape[1], (shape[0], *shape[2:]))
+    top = x.max(axis=1)
+    p = np.exp(x - np.expand_dims(top, 1))
+    log_sum = np.log(p.sum(axis=1))
+    hot = np.moveaxis(np.eye(shape[1])[target], -1, 1)
+    hot = (1 - smoothing) * hot + smoothing / shape[1]
+    zones = Zones(card)
+    there, kept = zones.copy(x), card.from_numpy(target)
+    found = kernels.cross_entropy(there, kept, smoothing)
+    wanted = log_sum - (hot * (x - np.expand_dims(top, 1))).sum(axis=1)
+    for one, other in zip(found, (wanted, top, log_sum), strict=True):
+        close(one, other)
+    g = rng.standard_normal(target.shape)
+    out = zones.empty(shape, x.dtype)
+    made = kernels.cross_entropy_backward(
+        zones.copy(g), there, kept, found.top, found.log_sum, smoothing, out=out
+    )
+    assert made is out
+    softmax = p / p.sum(axis=1, keepdims=True)
+    close(made, np.expand_dims(g, 1) * (softmax - hot))
+    zones.check()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_cross_entropy_of_what_has_none(card, value):
+    x = np.full((2, 3, 2), -np.inf) if value == -np.inf else np.zeros((2, 3, 2))
+    x[1, 1, 1] = value
+    for array in (x, x[:, :, 1]):
+        target = np.zeros((2, *array.shape[2:]), np.int64)
+        found = kernels.cross_entropy(card.from_numpy(array.copy()), card.from_numpy(target))
+        assert np.isnan(found.loss.to_numpy().ravel()[-1])
 
 
 def test_every_public_kernel_is_written(card):
