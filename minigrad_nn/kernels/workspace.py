@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -40,10 +41,18 @@ class Workspace:
         """
         self._allocate = allocate or (lambda n: np.empty(n, np.uint8))
         self._keep = keep
-        self._block = self._allocate(nbytes + ALIGNMENT) if nbytes else None
+        self._block: Any = None
+        self._start = 0  # where the block is aligned
         self._used = 0
         self._taken = 0
         self.high_water = 0
+        if nbytes:
+            self._hold(nbytes)
+
+    def _hold(self, nbytes: int) -> None:
+        """Replace the arena by one with room for so many bytes."""
+        self._block = self._allocate(nbytes + ALIGNMENT)
+        self._start = _misaligned(self._block)
 
     @property
     def nbytes(self) -> int:
@@ -56,24 +65,27 @@ class Workspace:
         if self._keep is not None and wanted > self._keep:
             wanted = 0
         if wanted and self.nbytes < wanted + ALIGNMENT:
-            self._block = self._allocate(wanted + ALIGNMENT)
+            self._hold(wanted)
         self._used = 0
         self._taken = 0
 
     def take(self, shape: tuple[int, ...], dtype: Any) -> Any:
         """An array that holds whatever was there: not zeros. It is aligned to 64 bytes."""
         dtype = np.dtype(dtype)
-        count = 1
-        for length in shape:
-            count *= length
+        count = math.prod(shape)
         nbytes = -(-count * dtype.itemsize // ALIGNMENT) * ALIGNMENT
         self._taken += nbytes
         self.high_water = max(self.high_water, self._taken)
         if self._block is None or self._used + nbytes + ALIGNMENT > self._block.size:
-            block, start = self._allocate(nbytes + ALIGNMENT), 0
+            block = self._allocate(nbytes + ALIGNMENT)
+            start = _misaligned(block)
         else:
-            block, start = self._block, self._used
+            # What was taken before is a multiple of the alignment long.
+            block, start = self._block, self._start + self._used
             self._used += nbytes
-        if isinstance(block, np.ndarray):
-            start += -(block.ctypes.data) % ALIGNMENT
         return block[start : start + count * dtype.itemsize].view(dtype).reshape(shape)
+
+
+def _misaligned(block: Any) -> int:
+    """How many bytes from its beginning a block of NumPy's memory is aligned."""
+    return -block.ctypes.data % ALIGNMENT if isinstance(block, np.ndarray) else 0
