@@ -90,12 +90,9 @@ ACTIVATIONS: dict[str | None, Any] = {None: lambda x: x, "relu": relu, "relu6": 
 
 def _fused(given: bool, adds: bool, activation: str | None) -> Op:
     """`batch_norm`, or `batch_norm_given`, and then the sum with a residual and an activation."""
-    inputs = ("x", "gamma", "beta", "mean", "inverse_std", "residual")
-    inputs = tuple(
-        name
-        for name in inputs
-        if (given or name not in ("mean", "inverse_std")) and (adds or name != "residual")
-    )
+    inputs = ["x", "gamma", "beta"]
+    inputs += ["mean", "inverse_std"] if given else []
+    inputs += ["residual"] if adds else []
     count = 5 if given else 3
     compute: Any = kernels.batch_norm_given if given else kernels.batch_norm
     plain: Any = batch_norm_given_plain if given else batch_norm_plain
@@ -271,7 +268,9 @@ def batch_norm_in_place(
     if residual is not None:
         args.append(raw(residual))
     given_op = FUSED.get((True, residual is not None, activation), _batch_norm_given)
-    backend.execute(given_op, args, {}, values)
+    found = backend.execute(given_op, args, {}, values)
+    if found is not values:  # another thread has begun to watch, and whoever watches takes no `out`
+        values[...] = found
     return x
 
 

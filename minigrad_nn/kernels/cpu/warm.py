@@ -83,6 +83,12 @@ def _products(square: np.ndarray) -> None:
         product.matmul(a, b, None, None)
 
 
+def _behind_relu(a: dict[str, np.ndarray]) -> Any:
+    """The gradients of a batch norm with a ReLU."""
+    x, v = a["x"], a["vector"]
+    return normalise.batch_norm_epilogue_backward(x, x, v, v, v, v, "relu", None, False, None, None)
+
+
 RELU = Epilogue(activation="relu")
 CALLS: dict[str, Callable[[dict[str, np.ndarray]], Any]] = {
     "conv": _rows("conv", "x", "w"),
@@ -141,9 +147,7 @@ CALLS: dict[str, Callable[[dict[str, np.ndarray]], Any]] = {
     "batch_norm_backward": lambda a: normalise.batch_norm_backward(
         a["x"], a["x"], a["vector"], a["vector"], a["vector"], False, None, None
     ),
-    "batch_norm_epilogue_backward": lambda a: normalise.batch_norm_epilogue_backward(
-        *(a["x"], a["x"], *[a["vector"]] * 4, "relu", None, False, None, None)
-    ),
+    "batch_norm_epilogue_backward": _behind_relu,
 }
 
 
