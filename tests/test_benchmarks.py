@@ -1,0 +1,71 @@
+"""Scripts of benchmarks/ run, and name what they say they name; what they measure is not tested."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from minigrad_nn import models
+from minigrad_nn.layers import Conv2d
+
+ROOT = Path(__file__).parent.parent
+
+
+def loaded(name):
+    spec = importlib.util.spec_from_file_location(f"bench_{name}", ROOT / f"benchmarks/{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # classes look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    "networks", [["resnet18", "resnet50"], ["vgg11", "vgg16"], ["mobilenet_v1"]]
+)
+def test_the_kernel_table_names_every_convolution(networks):
+    """By channels, filter, stride and groups; the table writes a shape under its first network."""
+    wanted = set()
+    for name in networks:
+        for module in getattr(models, name)().modules():
+            if isinstance(module, Conv2d):
+                made, given, kernel, _ = module.weight.shape
+                stride, groups = module.stride, module.groups
+                stride = stride if isinstance(stride, int) else stride[0]
+                wanted.add((given * groups, made, kernel, stride, groups))
+    found = set()
+    for network in networks:
+        found |= {tuple(conv[1:]) for conv in loaded("kernels").CONVOLUTIONS[network][1]}
+    assert found == wanted
+
+
+def test_the_kernel_table_runs(tmp_path):
+    done = subprocess.run(
+        [
+            *(sys.executable, str(ROOT / "benchmarks/kernels.py"), "--quick", "--alone"),
+            *("--turns", "1", "--only", "conv", "pool", "cross_entropy", "sgd"),
+            *("--json", str(tmp_path / "found.json")),
+        ],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["peak_gflops"] > 0 and found["peak_gbytes"] > 0
+    names = [row["kernel"] for row in found["kernels"]]
+    assert {"conv forward", "conv input", "conv weight", "max_pool backward", "sgd"} <= set(names)
+    assert all(row["milliseconds"] > 0 and row["share"] >= 0 for row in found["kernels"])
+    assert all(name in done.stdout for name in names)
+
+
+def test_a_name_that_no_kernel_has_is_refused():
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks/kernels.py"), "--only", "nothing"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert done.returncode == 2 and "no kernel's name has any of nothing" in done.stderr
