@@ -17,7 +17,7 @@ from ..epilogue import Epilogue
 from ..geometry import Geometry
 from ..workspace import Workspace
 from .array import CudaArray
-from .arrays import Result, Scratch, epilogue_arrays, flat, nothing, parts, product, sheet
+from .arrays import Result, Scratch, epilogue_arrays, flat, nothing, numbered, parts, product, sheet
 from .driver import numba_cuda, simulated
 from .launch import BLOCK, Kernel, kernel, line
 from .plan import NUMBERS, numbers
@@ -255,6 +255,7 @@ def conv_weight(
     target = result.buffer.reshape(-1)
     # As many parts as fill the card, and none shorter than pays.
     count = images * product(geometry.output)
+    numbered("conv_weight", places_of_all_images=count)
     limits = x.card.driver.limits
     most = -(-4 * limits.processors * (limits.processor_threads // THREADS) // target.size)
     pieces = max(1, min(most, -(-count // PLACES_OF_A_PART), 65535))

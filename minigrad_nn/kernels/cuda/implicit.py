@@ -17,7 +17,7 @@ from ..geometry import Geometry
 from ..workspace import Workspace
 from . import plan as plans
 from .array import CudaArray
-from .arrays import Result, Scratch, epilogue_arrays, flat, nothing, on_card, parts
+from .arrays import Result, Scratch, epilogue_arrays, flat, nothing, numbered, on_card, parts
 from .driver import numba_cuda
 from .launch import Kernel, kernel, line
 from .plan import PASS, TERM, Plan
@@ -242,6 +242,12 @@ def _run(
     m = channels // groups
     columns = images * plan.places
     passes = len(plan.passes)
+    numbered(
+        "convolution",
+        places_of_all_images=columns,
+        weights=w.size,
+        numbers_of_an_image=a.size // images,
+    )
     limits = a.card.driver.limits
     best, cut, length = pick(a.dtype, limits, m, columns, groups * passes, plan.longest)
     if tile is not None or pieces is not None:

@@ -43,7 +43,9 @@ def warmup(
         if _HOME[name] not in done:
             done.add(_HOME[name])
             module = importlib.import_module(f"{__package__}.{_HOME[name]}")
-            for kernel in module.examples(False) if hasattr(module, "examples") else ():
+            for kernel in (
+                module.examples(wanted != {"float32"}) if hasattr(module, "examples") else ()
+            ):
                 _compile(kernel, wanted)
         seconds = time.perf_counter() - start
         found.append(Warmed(name, ", ".join(sorted(wanted)), place, len(names), seconds))

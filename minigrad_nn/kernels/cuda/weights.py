@@ -18,7 +18,17 @@ from ..geometry import Geometry
 from ..workspace import Workspace
 from . import plan as plans
 from .array import CudaArray
-from .arrays import Result, Scratch, epilogue_arrays, flat, nothing, on_card, parts
+from .arrays import (
+    Result,
+    Scratch,
+    epilogue_arrays,
+    flat,
+    nothing,
+    numbered,
+    on_card,
+    parts,
+    product,
+)
 from .driver import numba_cuda
 from .launch import Kernel, kernel, line
 from .plan import TERM
@@ -175,6 +185,12 @@ def conv_weight(
     )
     m, n = filters // groups, len(plan.terms)
     depth = images * plan.places
+    numbered(
+        "conv_weight",
+        places_of_all_images=depth,
+        weights=filters * n,
+        numbers_of_an_image=product(x.shape[1:]),
+    )
     best, cut, length = pick(x.dtype, x.card.driver.limits, m, n, groups, depth)
     if tile is not None or pieces is not None:
         best, cut = tile or best, pieces or cut
