@@ -40,7 +40,7 @@ def _binary(op: Op, swapped: bool = False) -> Callable:
                 return wrap(data)
             inputs = a._node or a.node, b._node or b.node
             return wrap(data, TensorNode(op, inputs, needs, _NO_PARAMS, (*values, data), data))
-        if not isinstance(other, _operands):
+        if not isinstance(other, _operands) and not backend.is_array(other):
             return NotImplemented
         return self.apply(op, (other, self) if swapped else (self, other), {})
 
@@ -61,7 +61,7 @@ def _logical(op: Op, sign: str) -> Callable:
 
     def method(self: Any, *others: Any) -> Any:
         for x in (self, *others):
-            if not isinstance(x, _operands):
+            if not isinstance(x, _operands) and not backend.is_array(x):
                 return NotImplemented
             dtype = x.dtype if hasattr(x, "dtype") else np.asarray(x).dtype
             if dtype.kind != "b":
@@ -116,10 +116,12 @@ class Operators:
     __ne__ = _binary(elementwise.not_equal)
 
     def __matmul__(self, other: Any) -> Any:
-        return linalg.matmul(self, other) if isinstance(other, _operands) else NotImplemented
+        known = isinstance(other, _operands) or backend.is_array(other)
+        return linalg.matmul(self, other) if known else NotImplemented
 
     def __rmatmul__(self, other: Any) -> Any:
-        return linalg.matmul(other, self) if isinstance(other, _operands) else NotImplemented
+        known = isinstance(other, _operands) or backend.is_array(other)
+        return linalg.matmul(other, self) if known else NotImplemented
 
     # NumPy's methods
     sum = reduce.sum

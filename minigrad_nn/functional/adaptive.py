@@ -265,7 +265,7 @@ def _unpool(
     last = _last(where_, count)
     if not last.all():
         x = where(backend.device_of(raw(x)).from_numpy(last), x, 0.0)
-    return scatter(x, places, size=size)
+    return scatter(x, backend.beside(places, raw(x)), size=size)
 
 
 def max_unpool1d(

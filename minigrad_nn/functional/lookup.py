@@ -66,7 +66,8 @@ def embedding(x: Any, weight: Any, padding_idx: int | None = None) -> Any:
             [0., 0.],
             [1., 2.]])
     """
-    numbers, table = np.asarray(raw(x)), raw(weight)
+    numbers, table = raw(x), raw(weight)
+    numbers = np.asarray(backend.device_of(numbers).to_numpy(numbers))
     if np.ndim(table) != 2:
         raise ValueError(f"embedding: weight must be (rows, width), got shape {np.shape(table)}")
     if numbers.dtype.kind not in "iu":
@@ -75,7 +76,7 @@ def embedding(x: Any, weight: Any, padding_idx: int | None = None) -> Any:
     if numbers.size and (numbers.min() < 0 or numbers.max() >= rows):
         wrong = numbers.min() if numbers.min() < 0 else numbers.max()
         raise ValueError(f"embedding: x holds {wrong}, but weight has the rows 0 to {rows - 1}")
-    y = read_rows(weight, numbers)
+    y = read_rows(weight, backend.beside(numbers, table))
     if padding_idx is None:
         return y
     if not -rows <= padding_idx < rows:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad import backend
 from minigrad.core import Op, Saved, op, raw
 from minigrad.ops.elementwise import square, where
 from minigrad.ops.reduce import mean
@@ -33,7 +34,8 @@ def _places(target: Any) -> tuple:
 
 
 def _place(h: Any, target: Any, *, classes: int) -> Any:
-    x = np.zeros((target.shape[0], classes, *target.shape[1:]), h.dtype)
+    shape = (target.shape[0], classes, *target.shape[1:])
+    x = backend.device_of(h).module.zeros(shape, h.dtype)
     x[_places(target)] = h
     return x
 
@@ -54,6 +56,11 @@ place: Op = op(
     lambda g: None,
 )
 """The adjoint of `pick`: `(N, ...)` into zeros `(N, C, ...)`."""
+
+
+def _there(array: Any, x: Any) -> Any:
+    """Class numbers, weights or masks, which are checked on the CPU, where `x` lies."""
+    return backend.beside(array, raw(x))
 
 
 def _reduce(loss: Any, reduction: str) -> Any:
@@ -107,7 +114,7 @@ def _cross_entropy_rule(saved: Saved, g: Any, needs: tuple[bool, ...]) -> list:
     if saved.reduction == "mean":
         gate = gate / target.size
     if offers("cross_entropy_backward", x):
-        gates = np.ascontiguousarray(np.broadcast_to(gate, target.shape), x.dtype)
+        gates = np.broadcast_to(gate, target.shape).astype(x.dtype, order="C", copy=False)
         made = (saved.top, saved.log_sum, saved.smoothing)
         return [kernels.cross_entropy_backward(gates, x, target, *made), None]
     gx = softmax_raw(x, axis=1)
@@ -139,10 +146,9 @@ _cross_entropy = Op(
 def _checked(
     name: str, x: Any, target: Any, reduction: str, ignore_index: int | None = None
 ) -> Any:
-    """The target classes as a raw array that is known to fit, but for those to be ignored."""
+    """The target classes as a NumPy array that is known to fit, but for those to be ignored."""
     values, classes = raw(x), raw(target)
-    if not hasattr(classes, "dtype"):
-        classes = np.asarray(classes)
+    classes = np.asarray(backend.device_of(classes).to_numpy(classes))
     if reduction not in REDUCTIONS:
         raise ValueError(f"{name}: reduction must be one of {REDUCTIONS}, got {reduction!r}")
     if values.dtype.kind != "f":
@@ -180,7 +186,8 @@ def _checked(
 
 def _class_weights(name: str, values: Any, weight: Any) -> Any:
     """(classes, 1, ..., 1), to be multiplied with `values`, (N, classes, ...)."""
-    weight = np.asarray(raw(weight), values.dtype)
+    weight = raw(weight)
+    weight = np.asarray(backend.device_of(weight).to_numpy(weight), values.dtype)
     if weight.shape != values.shape[1:2]:
         raise ValueError(
             f"{name}: weight must have shape {values.shape[1:2]}, one number for each class of "
@@ -204,7 +211,7 @@ def _weights(
 def _weighted(loss: Any, classes: Any, weight: Any, counts: Any, reduction: str) -> Any:
     """The reduction in which each prediction counts by the weight of its class, or not at all."""
     if counts is not None:
-        loss = where(counts, loss, 0.0)
+        loss = where(_there(counts, loss), loss, 0.0)
     if reduction != "mean":
         return _reduce(loss, reduction)
     share = np.ones(classes.shape) if weight is None else weight[classes]
@@ -237,13 +244,13 @@ def _soft_cross_entropy(
             "the target holds probabilities; give it a weight of 0"
         )
     if not hasattr(target, "astype"):
-        target = np.asarray(target)
+        target = _there(np.asarray(target), x)
     target = target.astype(values.dtype)
     if smoothing:
         target = target * (1.0 - smoothing) + smoothing / values.shape[1]
     log_p = log_softmax(x, 1)
     if weight is not None:
-        log_p = log_p * _class_weights("cross_entropy", values, weight)
+        log_p = log_p * _there(_class_weights("cross_entropy", values, weight), x)
     return _reduce(-sum_over(log_p * target, 1), reduction)
 
 
@@ -297,16 +304,19 @@ def cross_entropy(
     if isinstance(classes, np.ndarray):
         classes = classes.astype(np.int64, copy=False)
     if weight is None and counts is None:
-        return _cross_entropy(x, classes, smoothing=label_smoothing, reduction=reduction)[0]
+        there = _there(classes, x)
+        return _cross_entropy(x, there, smoothing=label_smoothing, reduction=reduction)[0]
     if weight is None or not label_smoothing:
-        loss = _cross_entropy(x, classes, smoothing=label_smoothing, reduction="none")[0]
+        there = _there(classes, x)
+        loss = _cross_entropy(x, there, smoothing=label_smoothing, reduction="none")[0]
         if weight is not None:
-            loss = loss * weight[classes]
+            loss = loss * _there(weight[classes], x)
     else:
         # The classes' shares of a smoothed target count by their weights, too.
         log_p = log_softmax(x, 1)
-        shares = log_p * weight.reshape(-1, *[1] * (classes.ndim - 1))
-        loss = (label_smoothing - 1.0) * pick(log_p, classes) * weight[classes]
+        shares = log_p * _there(weight.reshape(-1, *[1] * (classes.ndim - 1)), x)
+        picked = pick(log_p, _there(classes, x)) * _there(weight[classes], x)
+        loss = (label_smoothing - 1.0) * picked
         loss = loss - (label_smoothing / raw(x).shape[1]) * sum_over(shares, 1)
     return _weighted(loss, classes, weight, counts, reduction)
 
@@ -332,11 +342,11 @@ def nll_loss(
     """
     classes = _checked("nll_loss", x, target, reduction, ignore_index)
     weight, classes, counts = _weights("nll_loss", x, classes, weight, ignore_index)
-    loss = -pick(x, classes)
+    loss = -pick(x, _there(classes, x))
     if weight is None and counts is None:
         return _reduce(loss, reduction)
     if weight is not None:
-        loss = loss * weight[classes]
+        loss = loss * _there(weight[classes], x)
     return _weighted(loss, classes, weight, counts, reduction)
 
 

@@ -15,7 +15,7 @@ from minigrad.ops.elementwise import abs as absolute
 from minigrad.ops.elementwise import divide, exp, power, sigmoid, square, where
 from minigrad.ops.reduce import sum as sum_over
 from minigrad_nn.functional.activation import log_softmax, softmax
-from minigrad_nn.functional.loss import REDUCTIONS, _checked, _reduce, pick, place
+from minigrad_nn.functional.loss import REDUCTIONS, _checked, _reduce, _there, pick, place
 from minigrad_nn.functional.nonlinear import softplus
 
 __all__ = [
@@ -165,7 +165,7 @@ def focal_loss(x: Any, target: Any, gamma: float = 2.0, reduction: str = "mean")
     classes = _checked("focal_loss", x, target, reduction)
     if gamma < 0.0:
         raise ValueError(f"focal_loss: gamma must be at least 0, got {gamma}")
-    log_p = pick(log_softmax(x, 1), classes)
+    log_p = pick(log_softmax(x, 1), _there(classes, x))
     return _reduce(-(log_p * power(1.0 - exp(log_p), gamma)), reduction)
 
 
@@ -194,7 +194,8 @@ def dice_loss(x: Any, target: Any, smooth: float = 1.0, reduction: str = "mean")
     if smooth < 0.0:
         raise ValueError(f"dice_loss: smooth must be at least 0, got {smooth}")
     p = softmax(x, 1)
-    truth = place(np.ones(classes.shape, raw(x).dtype), classes, classes=shape[1])
+    ones = _there(np.ones(classes.shape, raw(x).dtype), x)
+    truth = place(ones, _there(classes, x), classes=shape[1])
     axes = tuple(range(2, len(shape)))
     above = 2.0 * sum_over(p * truth, axes) + smooth
     below = sum_over(p, axes) + np.add.reduce(truth, axis=axes) + smooth

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad import backend
 from minigrad.core import raw
 from minigrad.ops.index import getitem
 from minigrad.ops.shape import broadcast_to, concatenate, flip
@@ -87,4 +88,4 @@ def pad(x: Any, pad: Sequence[int], mode: str = "constant", value: float = 0.0) 
     if len(numbers) % 2:
         raise ValueError(f"pad: widths come in pairs (before, after), got {len(numbers)} numbers")
     pairs = list(zip(numbers[::2], numbers[1::2], strict=True))[::-1]
-    return pad_axes(x if isinstance(raw(x), np.ndarray) else np.asarray(x), pairs, mode, value)
+    return pad_axes(x if backend.is_array(raw(x)) else np.asarray(x), pairs, mode, value)

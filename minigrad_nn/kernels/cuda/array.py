@@ -282,11 +282,14 @@ class CudaArray(np.lib.mixins.NDArrayOperatorsMixin):
     def __iter__(self) -> Any:
         return (self[i] for i in range(len(self)))
 
-    def astype(self, dtype: Any, copy: bool = True) -> CudaArray:
-        """The same values in another dtype; itself where nothing changes and no copy is wanted."""
+    def astype(self, dtype: Any, order: str = "K", copy: bool = True) -> CudaArray:
+        """The same values in another dtype, a copy in C order.
+
+        With `copy=False` it is itself where dtype and order are right: "C", or "K" for any.
+        """
         from . import elementwise
 
-        if not copy and self.dtype == np.dtype(dtype):
+        if not copy and self.dtype == np.dtype(dtype) and (order == "K" or self.flags.c_contiguous):
             return self
         return elementwise.assign(self.empty(self.shape, dtype), self)
 

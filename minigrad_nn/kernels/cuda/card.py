@@ -83,6 +83,7 @@ def card(index: int = 0, open_it: Callable[[int], Driver] = open_driver) -> Card
             from . import DTYPES
             from .array import CudaArray
             from .copies import Sender
+            from .ops import register_ops
             from .protocol import Functions
 
             new = Card(index, open_it(index), CudaArray)
@@ -100,6 +101,7 @@ def card(index: int = 0, open_it: Callable[[int], Driver] = open_driver) -> Card
                 )
             )
             register_memory(new.name, new.allocator)
+            register_ops(new.name)
             _cards[index] = new
         return _cards[index]
 

@@ -92,16 +92,6 @@ def _logaddexp(T: Any) -> Function:
     return function
 
 
-def _sigmoid(T: Any) -> Function:
-    one = T(1)
-
-    def function(x: Any) -> Any:
-        small = math.exp(-math.fabs(x))
-        return (one if x >= T(0) else small) / (one + small)
-
-    return function
-
-
 def _same(f: Function) -> Factory:
     """The same function for every type."""
     return lambda T: f

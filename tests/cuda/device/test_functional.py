@@ -1,0 +1,50 @@
+"""Every function of `minigrad_nn.functional` on a card: values and gradients equal the CPU's."""
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from tests.nn import samples, test_orders
+
+# Ops behind the public functions, called here with the host's arrays of indices or classes; and
+# losses whose targets are the host's: what is public and takes them is among the rest.
+WITH_HOST_ARRAYS = {
+    *("gather", "scatter", "pick", "place", "read_rows", "add_rows", "batch_norm_given"),
+    *("binary_cross_entropy_with_logits", "sigmoid_focal_loss"),
+}
+ROWS = {
+    f"{name}-{i}": row
+    for table in (test_orders.SAMPLES, samples.OPS, samples.FUNCTIONS)
+    for name, rows in table.items()
+    if name not in WITH_HOST_ARRAYS
+    for i, row in enumerate(rows)
+}
+
+
+def computed(function, inputs, device):
+    """The results, and the gradients of their sum, by each input."""
+    leaves = [mg.tensor(x).to(device).requires_grad_() for x in inputs]
+    mg.manual_seed(3)
+    with np.errstate(all="ignore"):
+        found = function(*leaves)
+        parts = [found] if isinstance(found, mg.Tensor) else list(found)
+        rng = np.random.default_rng(5)
+        for part in parts:
+            if part.requires_grad:
+                part.backward(rng.standard_normal(part.shape), retain_graph=True)
+    assert {part.device for part in parts} == {mg.backend.get_device(device).name}
+    gradients = [None if leaf.grad is None else leaf.grad.numpy() for leaf in leaves]
+    return [*(part.numpy() for part in parts), *gradients]
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_function_equals_the_cpu(name):
+    function, *inputs = ROWS[name]
+    wanted = computed(function, inputs, "cpu")
+    found = computed(function, inputs, "cuda")
+    assert len(found) == len(wanted)
+    for one, other in zip(found, wanted, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            assert one.shape == other.shape and one.dtype == other.dtype
+            np.testing.assert_allclose(one, other, rtol=1e-8, atol=1e-10)
