@@ -16,6 +16,7 @@ __all__ = [
     "device_count",
     "device_name",
     "empty_cache",
+    "from_dlpack",
     "is_available",
     "memory_stats",
     "reset_peak_memory",
@@ -107,6 +108,18 @@ def empty_cache(device: str | None = None) -> int:
     """
     cards = _opened() if device is None else [_card(device)]
     return sum(card.allocator.empty() for card in cards)
+
+
+def from_dlpack(source: Any) -> Any:
+    """A raw array over the memory of another library's array on a card, without a copy.
+
+    `minigrad.tensor` makes a tensor of it, and copies; other libraries take tensors of minigrad by
+    their own `from_dlpack`.
+
+    Raises:
+        BufferError: it does not lie on a card, or holds something else than numbers.
+    """
+    return _package().from_dlpack(source)
 
 
 def _package() -> Any:

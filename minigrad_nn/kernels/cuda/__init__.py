@@ -101,3 +101,10 @@ def opened() -> list[Any]:
     from .card import opened
 
     return opened()
+
+
+def from_dlpack(source: Any) -> Any:
+    """An array over the memory of another library's array, which lies on a card."""
+    from .interchange import from_dlpack
+
+    return from_dlpack(source)

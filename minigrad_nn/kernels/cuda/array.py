@@ -360,6 +360,28 @@ class CudaArray(np.lib.mixins.NDArrayOperatorsMixin):
         """Whether all elements are true."""
         return np.all(self, axis=axis, keepdims=keepdims)
 
+    # --- other libraries -------------------------------------------------------------------------
+
+    def __dlpack__(self, *, stream: Any = None, **options: Any) -> Any:
+        """A DLPack capsule over the same memory; all work on it is done by then."""
+        from . import interchange
+
+        return interchange.export(self)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        """DLPack's number for CUDA, and the card's."""
+        return 2, self.card.index
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        """Where the memory lies and how it is arranged; all work on it is done by then."""
+        from . import interchange
+
+        return interchange.interface(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (self.card.index, self.to_numpy())
+
     # --- NumPy's protocols -----------------------------------------------------------------------
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
@@ -377,3 +399,10 @@ class CudaArray(np.lib.mixins.NDArrayOperatorsMixin):
             f"an array of {self.card.name} does not become a NumPy array by itself: call "
             ".to_numpy(), or .numpy() on a tensor"
         )
+
+
+def _restored(index: int, array: np.ndarray) -> CudaArray:
+    """An array that was pickled, on the card of the same number."""
+    from .card import card
+
+    return card(index).from_numpy(array)

@@ -7,8 +7,10 @@ driver too: its memory is NumPy's, and its threads are Python's.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
+import weakref
 from functools import cache
 from typing import Any, NamedTuple, Protocol
 
@@ -60,6 +62,9 @@ class Driver(Protocol):
 
     def address(self, segment: Any) -> int:
         """Where the segment begins, in the card's memory."""
+
+    def adopt(self, address: int, nbytes: int, owner: Any) -> Any:
+        """Memory of somebody else as a segment, which holds its owner."""
 
     def memory(self) -> tuple[int, int]:
         """Bytes of the card that are free, and all that it has."""
@@ -195,6 +200,14 @@ class CardDriver:
         """Where the segment begins."""
         return int(segment.device_pointer_value or 0)
 
+    def adopt(self, address: int, nbytes: int, owner: Any) -> Any:
+        """Memory of another library."""
+        from numba.cuda.cudadrv.driver import MemoryPointer
+
+        with self._context:
+            context = weakref.proxy(self._cuda.current_context())
+            return MemoryPointer(context, ctypes.c_void_p(address), nbytes, owner=owner)
+
     def memory(self) -> tuple[int, int]:
         """Free bytes and all bytes."""
         with self._context:
@@ -269,6 +282,10 @@ class SimulatedDriver:
     def address(self, segment: np.ndarray) -> int:
         """Where the segment begins, in the host's memory."""
         return segment.ctypes.data
+
+    def adopt(self, address: int, nbytes: int, owner: Any) -> np.ndarray:
+        """Memory at an address of the host."""
+        return np.frombuffer((ctypes.c_uint8 * nbytes).from_address(address), np.uint8)
 
     def memory(self) -> tuple[int, int]:
         """There is as much as anyone asks for."""

@@ -1,0 +1,42 @@
+"""A training step on a card equals the CPU's: loss, gradients, parameters after it."""
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+import minigrad_nn as nn
+from minigrad_nn import functional as F
+from minigrad_nn.models import LeNet5
+
+
+def stepped(make, shape, classes, device):
+    """One step of SGD with momentum; gives the loss, and gradients and parameters by name."""
+    mg.manual_seed(0)
+    model = make().to(device)
+    optimizer = nn.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    x = mg.tensor(np.random.default_rng(0).normal(size=shape).astype("f")).to(device)
+    loss = F.cross_entropy(model(x), classes)
+    loss.backward()
+    gradients = {name: p.grad.numpy() for name, p in model.named_parameters()}
+    optimizer.step()
+    assert {p.device for p in model.parameters()} == {mg.backend.get_device(device).name}
+    return loss.item(), gradients, {name: p.numpy() for name, p in model.named_parameters()}
+
+
+def agree(*arguments):
+    wanted, found = stepped(*arguments, "cpu"), stepped(*arguments, "cuda")
+    np.testing.assert_allclose(found[0], wanted[0], rtol=1e-5)
+    for name in wanted[1]:
+        for kind in 1, 2:
+            np.testing.assert_allclose(
+                found[kind][name], wanted[kind][name], rtol=1e-4, atol=2e-6, err_msg=name
+            )
+
+
+def test_two_layers():
+    agree(lambda: nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), (2, 3), [1, 0])
+
+
+@pytest.mark.full
+def test_lenet5():
+    agree(LeNet5, (1, 1, 28, 28), [3])
