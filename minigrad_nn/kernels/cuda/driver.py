@@ -285,7 +285,7 @@ class SimulatedDriver:
 
     def adopt(self, address: int, nbytes: int, owner: Any) -> np.ndarray:
         """Memory at an address of the host."""
-        return np.frombuffer((ctypes.c_uint8 * nbytes).from_address(address), np.uint8)
+        return np.frombuffer(memoryview((ctypes.c_uint8 * nbytes).from_address(address)), np.uint8)
 
     def memory(self) -> tuple[int, int]:
         """There is as much as anyone asks for."""
