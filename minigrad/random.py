@@ -23,6 +23,7 @@ True
 
 from __future__ import annotations
 
+import math
 import operator
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +32,8 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+
+from minigrad import backend
 
 __all__ = [
     "Generator",
@@ -254,6 +257,7 @@ class Generator:
         *,
         dtype: DTypeLike = np.float32,
         out: NDArray[Any] | None = None,
+        like: Any = None,
     ) -> NDArray[Any]:
         """Uniform numbers in [0, 1), multiples of 2**-24 (float32) or 2**-53 (float64).
 
@@ -261,11 +265,35 @@ class Generator:
             shape: an integer or a sequence of them.
             dtype: float32 or float64.
             out: an array of that shape and dtype to fill and return.
+            like: a raw array; the numbers, which are the same on every device, lie on its device.
 
         Raises:
             TypeError, ValueError: another dtype; an `out` that does not match or is read-only.
         """
-        return self._fill("random", shape, dtype, out)
+        draw = None if like is None else getattr(backend.device_of(like).module, "philox", None)
+        if draw is not None and out is None:
+            return self._drawn_there(draw, _shape(shape), _float_dtype(dtype))
+        found = self._fill("random", shape, dtype, out)
+        return found if like is None else backend.beside(found, like)
+
+    def _drawn_there(self, draw: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+        """The numbers of `random` drawn by a device itself, from the key and the place."""
+        count, per_word = math.prod(shape), 2 if dtype.itemsize == 4 else 1
+        with self._lock:
+            state = self.get_state()
+            half = state["half"] if per_word == 2 and count else None
+            behind = 0 if half is None else 1
+            found = draw(self._philox_key(), state["words"], shape, dtype, behind)
+            if half is not None:
+                found.reshape(-1)[0] = dtype.type((half >> 8) * 2.0**-24)
+                state["half"] = None
+            whole, odd = divmod(count - behind, per_word)
+            state["words"] += whole
+            self.set_state(state)
+            if odd:
+                word = int(self._numpy().bit_generator.random_raw())
+                self.set_state(state | {"words": state["words"] + 1, "half": word >> 32})
+        return found
 
     def uniform(
         self,
@@ -357,6 +385,7 @@ class Generator:
         *,
         dtype: DTypeLike = np.bool_,
         out: NDArray[Any] | None = None,
+        like: Any = None,
     ) -> NDArray[Any]:
         """A mask that is true with probability `p`, to a resolution of 2**-24.
 
@@ -365,6 +394,7 @@ class Generator:
             p: in [0, 1]; 0 gives none and 1 gives all.
             dtype: bool, or any number type for zeros and ones.
             out: an array of that shape and dtype to fill and return.
+            like: a raw array, on whose device the mask is made.
 
         Raises:
             TypeError, ValueError: a `p` outside [0, 1]; an `out` that does not match.
@@ -374,11 +404,13 @@ class Generator:
         sizes, kind = _shape(shape), np.dtype(dtype)
         if kind.kind not in "biuf":
             raise TypeError(f"dtype must be bool or a number type, got {kind}")
-        if out is None:
+        if out is not None:
+            _check_out(out, sizes, kind)
+        elif like is None:
             out = np.empty(sizes, kind)
         else:
-            _check_out(out, sizes, kind)
-        np.less(self.random(sizes), p, out=out, casting="unsafe")
+            out = backend.device_of(like).module.empty(sizes, kind)
+        np.less(self.random(sizes, like=like), p, out=out, casting="unsafe")
         return out
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from minigrad import backend
 from minigrad.core import raw
 from minigrad.ops.elementwise import multiply
 from minigrad.random import Generator, default_generator
@@ -50,11 +49,12 @@ def _dropped(
     values = raw(x)
     if values.dtype.kind != "f":
         raise TypeError(f"{name}: x must hold floats, got {values.dtype}")
-    mask = (generator or default_generator()).bernoulli(shape, 1.0 - p, dtype=values.dtype)
+    drawing = generator or default_generator()
+    mask = drawing.bernoulli(shape, 1.0 - p, dtype=values.dtype, like=values)
     if p < 1.0:
         np.multiply(mask, 1.0 / (1.0 - p), out=mask)
     mask.flags.writeable = False  # nobody else has it, so the graph needs no copy
-    return multiply(x, backend.device_of(values).from_numpy(mask))
+    return multiply(x, mask)
 
 
 def _channels(axes: int, x: Any, p: float, training: bool, generator: Generator | None) -> Any:

@@ -29,6 +29,12 @@ class Functions:
         """The functions that make arrays of this class."""
         self._kind = kind
 
+    def philox(self, *args: Any) -> CudaArray:
+        """Random numbers: see `philox.uniform`."""
+        from .philox import uniform
+
+        return uniform(self._kind, *args)
+
     def __getattr__(self, name: str) -> Callable[..., Any]:
         found = FUNCTIONS.get(getattr(np, name))
         if found is None:
