@@ -1,7 +1,7 @@
 """Matrix products of arrays with any strides, by a kernel of our own.
 
 `matmul` is the product over the last two axes, as NumPy's; a transposed operand is read where it
-lies.
+lies. cuBLAS does it instead where that was asked for (`library`).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 from numba import int32, int64, uint32, uint64
 
 from ..workspace import Workspace
+from . import library
 from .array import CudaArray
 from .arrays import Result, Scratch, forwards, nothing, window
 from .driver import numba_cuda
@@ -262,7 +263,10 @@ def matmul(
     for length in batch:
         count *= length
     left, right = _stacked(left, batch, count), _stacked(right, batch, count)
-    multiply_into(c.reshape(count, m, n), left, right, Scratch(workspace, a))
+    if library.wanted() and c.size and k:
+        library.multiply_into(c.reshape(count, m, n), left, right)
+    else:
+        multiply_into(c.reshape(count, m, n), left, right, Scratch(workspace, a))
     return result.deliver()
 
 

@@ -1,5 +1,9 @@
 """Products and convolutions on a card: every tile and row, cut and whole, in red zones."""
 
+import contextlib
+import sys
+import types
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,9 +11,10 @@ from hypothesis import strategies as st
 
 from minigrad_nn import kernels
 from minigrad_nn.kernels import Epilogue, Geometry
-from minigrad_nn.kernels.cuda import product, tile
+from minigrad_nn.kernels.cuda import library, product, tile
 from minigrad_nn.kernels.cuda.arrays import Scratch, numbered
 from minigrad_nn.kernels.cuda.convolution import TABLE, choose
+from minigrad_nn.kernels.cuda.driver import simulated
 from tests.cuda.device.guarded import GuardedWorkspace, Zones
 from tests.cuda.device.settings import DTYPES, few
 from tests.kernels import reference
@@ -242,3 +247,57 @@ def test_tf32_is_taken_where_it_is_wanted_and_there(card):
         tile.use_tf32(False)
     assert np.array_equal(found.to_numpy(), a @ b)
     assert not tile.tiles("float32", card.driver.limits)[0].tensor
+
+
+class LikeCupy:
+    """As much of CuPy as products need, over the simulator's memory, which is the host's."""
+
+    def __init__(self):
+        self.calls = 0
+        self.cuda = self
+
+    def Device(self, index):
+        assert index == 0
+        return contextlib.nullcontext()
+
+    def ExternalStream(self, handle):
+        assert isinstance(handle, int)
+        return contextlib.nullcontext()
+
+    def asarray(self, memory):
+        found = memory.__cuda_array_interface__
+        host = types.SimpleNamespace(__array_interface__={**found, "version": 3})
+        return np.asarray(host)
+
+    def matmul(self, a, b, out):
+        self.calls += 1
+        return np.matmul(a, b, out=out)
+
+
+def test_cublas_multiplies_where_it_is_asked_for(card, monkeypatch):
+    if not simulated():
+        pytest.importorskip("cupy")
+    library._cupy.cache_clear()
+    fake = LikeCupy()
+    if simulated():
+        monkeypatch.setitem(sys.modules, "cupy", fake)
+    rng = np.random.default_rng(0)
+    a, b = whole(rng, 2, 3, 5), whole(rng, 4, 5)
+    library.use_cublas(True)
+    try:
+        found = product.matmul(card.from_numpy(a), card.from_numpy(b).T)
+    finally:
+        library.use_cublas(False)
+        library._cupy.cache_clear()
+    assert np.array_equal(found.to_numpy(), a @ b.T)
+    assert fake.calls == simulated()
+    product.matmul(card.from_numpy(a), card.from_numpy(b).T)
+    assert fake.calls == simulated()
+
+
+def test_cublas_without_cupy_says_what_to_install(monkeypatch):
+    library._cupy.cache_clear()
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(ImportError, match=r"minigrad\[cublas\]"):
+        library.use_cublas(True)
+    assert not library.wanted()
