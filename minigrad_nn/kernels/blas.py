@@ -22,7 +22,7 @@ from . import product as products
 
 __all__ = ["SMALL", "matmul", "one_thread"]
 
-SMALL = 8e6
+SMALL = 2e7
 """Operations (a multiplication or an addition each) up to which a product is one thread's."""
 OWN = (np.dtype(np.float32), np.dtype(np.float64))
 """What the kernel multiplies."""
