@@ -107,6 +107,7 @@ def kernel_table(tiny: bool) -> None:
     from minigrad_nn.kernels import Geometry
     from minigrad_nn.kernels.cuda.card import card as open_card
     from minigrad_nn.kernels.cuda.product import matmul
+    from minigrad_nn.kernels.cuda.tile import use_tf32
 
     card = open_card(0)
     rng = np.random.default_rng(0)
@@ -125,7 +126,11 @@ def kernel_table(tiny: bool) -> None:
 
     for size in (8,) if tiny else (512, 1024, 4096, 8192):
         a, b = make(size, size), make(size, size)
-        show(f"product {size}", lambda a=a, b=b: matmul(a, b), 2 * size**3, 3 * a.nbytes)
+        for kind in ("", " TF32"):
+            use_tf32(bool(kind))
+            name = f"product {size}{kind}"
+            show(name, lambda a=a, b=b: matmul(a, b), 2 * size**3, 3 * a.nbytes)
+        use_tf32(False)
     shapes = (
         # images, channels, filters, size, taps, stride, groups
         ("7x7/2", 32, 3, 64, 224, 7, 2, 1),
@@ -221,14 +226,24 @@ def step_times(name: str, tiny: bool) -> None:
     sys.path.insert(0, str(ROOT))
     import minigrad
     from benchmarks import train_step
+    from minigrad_nn.kernels.cuda.tile import use_tf32
 
     least = 0.0 if tiny else 0.3
     if tiny:
         train_step.SHAPES[name], train_step.CLASSES[name], train_step.HIDDEN = (2, 1), 3, 4
-    step = train_step.minigrad_step(name, False, "cuda")
-    found = seconds(step, minigrad.cuda.synchronize, least)
-    memory = minigrad.cuda.memory_stats().peak_reserved
-    report(network=name, peer="minigrad", milliseconds=1e3 * found, memory_mb=memory / 1e6)
+    for tf32 in (False, True):
+        use_tf32(tf32)
+        minigrad.cuda.reset_peak_memory()
+        step = train_step.minigrad_step(name, False, "cuda")
+        found = seconds(step, minigrad.cuda.synchronize, least)
+        report(
+            network=name,
+            peer=f"minigrad {'TF32' if tf32 else 'float32'}",
+            milliseconds=1e3 * found,
+            memory_mb=minigrad.cuda.memory_stats().peak_reserved / 1e6,
+        )
+        del step
+        minigrad.cuda.empty_cache()
     if tiny or importlib.util.find_spec("torch") is None:
         return
     import torch
@@ -358,7 +373,7 @@ def table(results: dict[str, Any]) -> None:
     ours = {
         r["network"]: r["milliseconds"]
         for r in results.get("steps", [])
-        if r.get("peer") == "minigrad"
+        if r.get("peer") == "minigrad float32"
     }
     for r in results.get("steps", []):
         if "failed" in r:

@@ -45,7 +45,12 @@ def test_the_table_relates_kernels_to_ceilings_and_peers_to_ours(capsys):
                 {"kernel": "relu", "milliseconds": 1.0, "gbs": 1000.0, "tflops": 0.0},
             ],
             "steps": [
-                {"network": "rnn", "peer": "minigrad", "milliseconds": 2.0, "memory_mb": 1.0},
+                {
+                    "network": "rnn",
+                    "peer": "minigrad float32",
+                    "milliseconds": 2.0,
+                    "memory_mb": 1.0,
+                },
                 {"network": "rnn", "peer": "torch eager", "milliseconds": 3.0, "memory_mb": 1.0},
             ],
             "tests": {"ok": True, "summary": "9 passed"},
@@ -77,4 +82,4 @@ def test_rehearsal(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((tmp_path / "j").read_text())
     assert {r["kernel"].split()[0] for r in found["kernels"]} >= {"product", "conv", "batch_norm"}
-    assert [r["peer"] for r in found["steps"]] == ["minigrad"]
+    assert [r["peer"] for r in found["steps"]] == ["minigrad float32", "minigrad TF32"]
