@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import ctypes
 import os
-import sys
 import weakref
 from functools import cache
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+
+from . import simulator
 
 
 class Limits(NamedTuple):
@@ -257,8 +258,8 @@ class SimulatedDriver:
     stream = 0
 
     def __init__(self) -> None:
-        """Python is told to change threads often: the simulated ones wait for each other a lot."""
-        sys.setswitchinterval(1e-5)
+        """Mend the simulator before its first kernel."""
+        simulator.mend()
 
     def __enter__(self) -> None:
         """There is one card only."""
