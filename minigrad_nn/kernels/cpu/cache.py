@@ -42,6 +42,8 @@ from numba.core.compiler import CompileResult
 from numba.core.registry import cpu_target
 from numba.core.serialize import dumps
 
+from . import progress
+
 MAGIC = b"minigrad kernel 1\n"
 # Folders of other sources or versions that nobody has used for this long are removed.
 KEEP_SECONDS = 60 * 24 * 3600
@@ -220,6 +222,7 @@ class KernelCache:
     def __init__(self, py_func: Any, variant: str, home: Path) -> None:
         """A cache for `py_func`, compiled with the options that `variant` names."""
         self._name = f"{py_func.__module__}.{py_func.__qualname__}.{variant}"
+        self._kernel = py_func.__name__
         self._home = home
         self._enabled = True
 
@@ -242,6 +245,7 @@ class KernelCache:
         path = self.path(sig)
         content = read_entry(path)
         if content is None:
+            progress.begins(self._kernel)
             return None
         try:
             return CompileResult._rebuild(target_context, *pickle.loads(content))
@@ -253,10 +257,12 @@ class KernelCache:
                 stacklevel=2,
             )
             drop_entry(path)
+            progress.begins(self._kernel)
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keep the compiled code for a signature."""
+        progress.ends()
         # Code that holds addresses of this process cannot be kept.
         if self._enabled and not data.lifted and not data.library.has_dynamic_globals:
             write_entry(self.path(sig), dumps(data._reduce()))
