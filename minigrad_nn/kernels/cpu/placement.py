@@ -27,7 +27,7 @@ def _core() -> Callable[[], int] | None:
         found = ctypes.PyDLL(None).sched_getcpu
     except (OSError, AttributeError):
         return None
-    return found  # type: ignore[no-any-return]  # ctypes knows no types
+    return found
 
 
 core = _core()
