@@ -19,6 +19,7 @@ from numba.core import cgutils
 
 from .compile import helper
 from .lines import fill_row
+from .pool_tile import _Rows
 from .tile import VECTOR_BYTES, VECTORS, _Emitter, _tile, _transposed
 
 # The tall tile and the low one for what is left: 12 rows of 2 vectors fill 32 registers, 6 rows 16.
@@ -156,6 +157,47 @@ def turn_tile(typingctx, source, s0, offsets, f0, target, t0):
         rows = [e.load(e.at(start, builder.load(e.at(shifts, e.const(i))))) for i in range(e.width)]
         for j, row in enumerate(_transposed(e, rows)):
             e.store(row, e.at(end, e.const(j * BREADTH * e.width)))
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@_tile
+def fill_tile(typingctx, source, s0, real, target, t0, left):
+    """`target[t0 + i] = source[s0 + i]` for `i < left`, at most W; 0 from `real` on."""
+    at = types.intp
+    signature = types.void(source, at, at, target, at, at)
+
+    def generate(context, builder, signature, arguments):
+        s_, s0_, real_, t_, t0_, left_ = arguments
+        e = _Rows(context, builder, signature.args[0].dtype)
+        start = e.at(e.data(signature.args[0], s_), s0_)
+        value = e.load_part(start, e.const(0), real_, e.numbers(0.0))
+        e.store_part(value, e.at(e.data(signature.args[3], t_), t0_), left_)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@_tile
+def interleave_tile(typingctx, source, s0, s_row, real, target, t0, step, left):
+    """`target[t0 + j·step + i] = source[s0 + min(i, real - 1)·s_row + j]`, `j < W`, `i < left`."""
+    at = types.intp
+    signature = types.void(source, at, at, at, target, at, at, at)
+
+    def generate(context, builder, signature, arguments):
+        s_, s0_, s_row_, real_, t_, t0_, step_, left_ = arguments
+        e = _Rows(context, builder, signature.args[0].dtype)
+        start = e.at(e.data(signature.args[0], s_), s0_)
+        end = e.at(e.data(signature.args[4], t_), t0_)
+        last = builder.sub(real_, e.const(1))
+        rows = []
+        for i in range(e.width):
+            few = builder.icmp_signed("<", last, e.const(i))
+            row = builder.select(few, last, e.const(i))
+            rows.append(e.load(e.at(start, builder.mul(row, s_row_))))
+        for j, column in enumerate(_transposed(e, rows)):
+            e.store_part(column, e.at(end, builder.mul(step_, e.const(j))), left_)
         return context.get_dummy_value()
 
     return signature, generate

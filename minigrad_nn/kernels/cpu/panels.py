@@ -27,12 +27,13 @@ from .arrays import Result, epilogue_arrays, flat, scratch
 from .compile import helper, kernel, threads
 from .gemm import (
     BREADTH,
-    DEPTH,
     LOW,
     TALL,
     expect_tile,
+    fill_tile,
     find_runs,
     finish_tile,
+    interleave_tile,
     multiply_tile,
     pack_columns,
     tile_rows,
@@ -53,23 +54,27 @@ WIDE_BYTES = VECTOR_BYTES
 
 @helper
 def pack_filters(a, to, w, start, out_step, rows, real, place, k0, count):
-    """A panel of A: `a[to + k·rows + i]` is entry k of output i, 0 from `real` on."""
-    for begin in range(0, count, DEPTH):
-        # So many entries of all rows stay in the first cache.
-        end = min(begin + DEPTH, count)
-        if out_step == 1:
-            for k in range(begin, end):
-                origin = start + place[k0 + k]
-                for i in range(real):
-                    a[to + k * rows + i] = w[origin + i]
-        else:
-            for i in range(real):
-                origin = start + i * out_step
-                for k in range(begin, end):
-                    a[to + k * rows + i] = w[origin + place[k0 + k]]
-        for i in range(real, rows):
-            for k in range(begin, end):
-                a[to + k * rows + i] = 0
+    """A panel of A: `a[to + k·rows + i]` is entry k of output i; from `real` on, anything."""
+    width = WIDE_BYTES // w.itemsize
+    for i in range(0, rows, width):
+        # Beyond the last output there is nothing to read.
+        origin = start + i * out_step if i < real else start
+        left, some = min(rows - i, width), max(real - i, 1)
+        k = 0
+        while k < count:
+            first = origin + place[k0 + k]
+            if out_step == 1:
+                fill_tile(w, first, min(some, width), a, to + k * rows + i, left)
+                k += 1
+            elif k + width <= count and place[k0 + k + width - 1] - place[k0 + k] == width - 1:
+                interleave_tile(
+                    w, first, out_step, min(some, width), a, to + k * rows + i, rows, left
+                )
+                k += width
+            else:
+                for j in range(left):
+                    a[to + k * rows + i + j] = w[first + min(j, some - 1) * out_step]
+                k += 1
 
 
 @helper
