@@ -1,7 +1,7 @@
 """What was mended in the simulator stays mended."""
 
+import contextlib
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -9,12 +9,17 @@ import pytest
 from minigrad_nn.kernels.cuda.driver import simulated
 
 
-class Slow(dict):
-    """A table in which looking takes so long that every thread looks before the first has put."""
+class Meeting(dict):
+    """A table at which two threads look at the same time, if anything lets them."""
+
+    def __init__(self):
+        super().__init__()
+        self.both = threading.Barrier(2)
 
     def get(self, key, default=None):
         found = super().get(key, default)
-        time.sleep(0.01)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            self.both.wait(timeout=1.0)
         return found
 
 
@@ -23,14 +28,14 @@ def test_threads_of_a_block_have_one_shared_array():
     from numba.cuda.simulator.kernelapi import FakeCUDAShared
 
     shared, found = FakeCUDAShared(0), []
-    shared._allocations = Slow()
+    shared._allocations = Meeting()
 
     def ask():
         found.append(shared.array(3, np.float32))
 
-    threads = [threading.Thread(target=ask) for _ in range(4)]
+    threads = [threading.Thread(target=ask) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len({id(array) for array in found}) == 1
+    assert len(found) == 2 and found[0] is found[1]
