@@ -8,6 +8,7 @@ phase, equal modulo the stride, share a tile.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -109,8 +110,8 @@ def _plan(axes: list[_Axis], channels: int, width: int) -> Plan:
     starts = _flat(np.meshgrid(*(a.starts for a in axes), indexing="ij"), q).reshape(-1)
     reach = _flat(np.meshgrid(*(a.reach for a in axes), indexing="ij"), q).reshape(-1)
     shift = _flat([np.array(n) for n in low], q)
-    phase = np.meshgrid(*(a.phases for a in axes), indexing="ij")
-    phase = _flat(phase, [int(a.phases.max()) + 1 for a in axes]).reshape(-1)
+    kinds = np.meshgrid(*(a.phases for a in axes), indexing="ij")
+    phase = _flat(kinds, [int(a.phases.max()) + 1 for a in axes]).reshape(-1)
     meets = []
     for a in axes:
         at = a.starts[:, None] + a.reach
@@ -144,7 +145,7 @@ def _plan(axes: list[_Axis], channels: int, width: int) -> Plan:
     )
 
 
-def _flat(index: list[np.ndarray], q: list[int]) -> np.ndarray:
+def _flat(index: Sequence[np.ndarray], q: Sequence[int]) -> np.ndarray:
     return (index[0] * q[1] + index[1]) * q[2] + index[2]
 
 
