@@ -209,9 +209,24 @@ def planes(x: np.ndarray) -> np.ndarray:
     return flat(x).reshape(x.shape[0] * x.shape[1], length)
 
 
+def _turned(x: np.ndarray) -> bool:
+    """Whether planes are single numbers: then those of a channel are laid side by side."""
+    return x.shape[0] > 1 and x.size == x.shape[0] * x.shape[1]
+
+
+def _rows(x: np.ndarray, turned: bool) -> np.ndarray:
+    """`planes`, or `(C, N)` as if all were one image."""
+    return np.array(x.reshape(x.shape[:2]).T, order="C") if turned else planes(x)
+
+
+def _turn_back(rows: np.ndarray, x: np.ndarray) -> None:
+    """Write `(C, N)` into x."""
+    x.reshape(x.shape[:2])[...] = rows.T
+
+
 def _blocks(x: np.ndarray) -> tuple[int, int, int]:
     """Images, channels, and how many channels are worked on together, which changes no result."""
-    images, channels = x.shape[:2]
+    images, channels = (1 if _turned(x) else x.shape[0]), x.shape[1]
     of_one = max(1, x.size // max(1, channels))
     piece = PIECE * images // of_one
     return images, channels, max(1, min(piece, BLOCK // of_one, -(-channels // TASKS)))
@@ -229,7 +244,7 @@ def ends(activation: str | None, dtype: Any) -> tuple[Any, Any]:
 
 def _run(
     x: np.ndarray,
-    y: np.ndarray,
+    buffer: np.ndarray | None,
     given: bool,
     eps: float,
     mean: np.ndarray,
@@ -241,13 +256,18 @@ def _run(
     epilogue: Epilogue,
 ) -> None:
     images, channels, block = _blocks(x)
+    turned = _turned(x)
+    source = _rows(x, turned)
+    y = source[:0]
+    if buffer is not None:
+        y = np.empty_like(source) if turned else planes(buffer)
     shift = _vector(beta, channels, 0, x.dtype)
     if epilogue.bias is not None:
         shift = shift + epilogue.bias
     room = scratch(workspace)
     count = 0 if given else images * channels
     normalise_kernel(
-        planes(x),
+        source,
         y,
         images,
         channels,
@@ -259,19 +279,20 @@ def _run(
         inverse_std,
         _vector(gamma, channels, 1, x.dtype),
         shift,
-        y[:0] if epilogue.residual is None else planes(epilogue.residual),
+        y[:0] if epilogue.residual is None else _rows(epilogue.residual, turned),
         *ends(epilogue.activation, x.dtype),
         room.take((count,), np.float64),
         room.take((count,), np.float64),
     )
+    if turned and buffer is not None:
+        _turn_back(y, buffer)
 
 
 def moments(x: np.ndarray, workspace: Workspace | None) -> tuple[np.ndarray, np.ndarray]:
     """See `minigrad_nn.kernels.moments`."""
     mean, inverse_std = np.empty((2, x.shape[1]), x.dtype)
     variance = np.empty(x.shape[1], np.float64)
-    nothing = np.empty((0, 0), x.dtype)
-    _run(x, nothing, False, 0.0, mean, variance, inverse_std, None, None, workspace, NOTHING)
+    _run(x, None, False, 0.0, mean, variance, inverse_std, None, None, workspace, NOTHING)
     return mean, variance.astype(x.dtype)
 
 
@@ -289,8 +310,8 @@ def batch_norm(
     mean, inverse_std = np.empty(x.shape[1], x.dtype), np.empty(x.shape[1], x.dtype)
     variance = np.empty(x.shape[1], np.float64)
     result = Result(x.shape, x.dtype, out, *_others(out, x, epilogue), gamma, beta)
-    y = planes(result.buffer)
-    _run(x, y, False, eps, mean, variance, inverse_std, gamma, beta, workspace, epilogue)
+    buffer = result.buffer
+    _run(x, buffer, False, eps, mean, variance, inverse_std, gamma, beta, workspace, epilogue)
     return result.deliver(), mean, inverse_std
 
 
@@ -309,10 +330,22 @@ def batch_norm_given(
     result = Result(
         x.shape, x.dtype, out, *_others(out, x, epilogue), gamma, beta, mean, inverse_std
     )
-    y = planes(result.buffer)
+    buffer = result.buffer
     if x.size:
         none = np.empty(0, np.float64)
-        _run(x, y, True, 0.0, flat(mean), none, flat(inverse_std), gamma, beta, workspace, epilogue)
+        _run(
+            x,
+            buffer,
+            True,
+            0.0,
+            flat(mean),
+            none,
+            flat(inverse_std),
+            gamma,
+            beta,
+            workspace,
+            epilogue,
+        )
     return result.deliver()
 
 
@@ -357,14 +390,19 @@ def batch_norm_epilogue_backward(
     gresidual = None if y is None else np.empty(x.shape, x.dtype)
     ggamma, gbeta = np.zeros(channels, x.dtype), np.zeros(channels, x.dtype)
     if x.size:
-        gx = planes(result.buffer)
+        turned = _turned(x)
+        source = _rows(x, turned)
+        gx = np.empty_like(source) if turned else planes(result.buffer)
+        added = gx[:0]
+        if gresidual is not None:
+            added = np.empty_like(source) if turned else planes(gresidual)
         room = scratch(workspace)
         backward_kernel(
-            planes(g),
-            planes(x),
-            gx[:0] if y is None else planes(y),
+            _rows(g, turned),
+            source,
+            gx[:0] if y is None else _rows(y, turned),
             gx,
-            gx[:0] if gresidual is None else planes(gresidual),
+            added,
             images,
             channels,
             block,
@@ -379,4 +417,8 @@ def batch_norm_epilogue_backward(
             ggamma,
             gbeta,
         )
+        if turned:
+            _turn_back(gx, result.buffer)
+            if gresidual is not None:
+                _turn_back(added, gresidual)
     return result.deliver(), ggamma, gbeta, gresidual
