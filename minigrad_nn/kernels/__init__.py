@@ -35,8 +35,8 @@ from .convolution import EpilogueBackward, conv, conv_input, conv_weight, epilog
 from .elementwise import relu, relu_backward, sigmoid_backward, tanh_backward
 from .epilogue import Epilogue
 from .geometry import Geometry, output_size
-from .memory import reuse_memory
 from .loss import CrossEntropy, cross_entropy, cross_entropy_backward
+from .memory import reuse_memory
 from .normalisation import (
     BatchNorm,
     BatchNormBackward,
