@@ -7,9 +7,9 @@ products in packed panels), `depthwise` (plane by plane), `stacks` (an image in 
 planes), `winograd` (3x3 filters with a quarter of the products; its matrices come from `toom`),
 `patches` (matrix products), `pool`, `normalise`, `product` (matrix products in tiles of our own),
 `curves` (exponentials of vectors), `recurrent`, `gated`, `loss`, `elementwise`, `update`. What all
-share: `compile` (how a kernel is compiled and called), `progress` (telling so), `memory` (a pool for
-results), `cache` (compiled code on disk), `placement` (threads and cores), `arrays` (arguments and
-results), `finish` (the epilogue as a pass of its own), `warm` (compiling ahead).
+share: `compile` (how a kernel is compiled and called), `progress` (telling so), `memory` (a pool
+for results), `cache` (compiled code on disk), `placement` (threads and cores), `arrays` (arguments
+and results), `finish` (the epilogue as a pass of its own), `warm` (compiling ahead).
 """
 
 from .convolution import conv, conv_input, conv_weight
