@@ -4,10 +4,10 @@
                                     [--threads N] [--json FILE] [--inference]
 
 A step is forward, loss, backward and SGD with momentum 0.9, in float32.  The processes take turns,
-so that a busy machine is busy for all of them; the table has the median time of each, the median of
-the ratios within a turn, and the memory that each takes above what it had before its network was
-made.  `--inference` times the forward pass in `eval` mode instead.  Needs the extra `bench`, and
-torchvision as tests/peers does.
+so that a busy machine is busy for all of them; a turn repeats a short step for a quarter of a
+second.  The table has the median time of each, the median of the ratios within a turn, and the
+memory that each takes above what it had before its network was made.  `--inference` times the
+forward pass in `eval` mode instead.  Needs the extra `bench`, and torchvision as tests/peers does.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ SHAPES: dict[str, tuple[int, ...]] = {
 }
 CLASSES = {"lenet5": 10, "resnet18_cifar": 10, "rnn": 65}
 HIDDEN = 256
+# Seconds that a turn takes at least: training goes on without a pause, so a short step is repeated.
+TURN = 0.25
 PEERS = ("minigrad", "torch", "torch.compile", "jax")
 
 
@@ -220,14 +222,18 @@ def work(peer: str, name: str, inference: bool) -> None:
             step = torch_step(name, inference, peer == "torch.compile")
         for _ in range(2):  # compiles, and fills caches
             step()
+        start = time.perf_counter()
+        step()
+        steps = max(1, round(TURN / (time.perf_counter() - start)))
     except Exception as error:
         print(json.dumps({"failed": f"{type(error).__name__}: {error}".splitlines()[0]}))
         return
     print(json.dumps({"ready": True}), flush=True)
     for _ in sys.stdin:
         start = time.perf_counter()
-        step()
-        seconds = time.perf_counter() - start
+        for _ in range(steps):
+            step()
+        seconds = (time.perf_counter() - start) / steps
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
         print(json.dumps({"seconds": seconds, "memory": peak * 1024}), flush=True)
 
