@@ -71,7 +71,13 @@ FLOORS = [
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # Rooms that work on arrays, and what they may take from the engine: nothing that knows a graph.
 ARRAY_ROOMS = {"minigrad_nn.kernels", "minigrad_nn.data"}
-ARRAY_ENGINE = {"minigrad.backend", "minigrad.memory", "minigrad.threads", "minigrad.dtypes", "minigrad.random"}
+ARRAY_ENGINE = {
+    "minigrad.backend",
+    "minigrad.memory",
+    "minigrad.threads",
+    "minigrad.dtypes",
+    "minigrad.random",
+}
 # The scalar chain rule needs no arrays, and the data needs no compiler.
 FORBIDDEN_LIBRARIES = {
     "minigrad.core": {"numpy", "numba"},

@@ -65,7 +65,8 @@ _state: dict[str, Any] = {"lock": threading.RLock(), "forked": False, "threads":
 
 
 def _set_threads(number: int) -> None:
-    _state["threads"] = min(number, numba.config.NUMBA_NUM_THREADS)
+    config: Any = numba.config  # its settings are made at run time
+    _state["threads"] = min(number, config.NUMBA_NUM_THREADS)
 
 
 register_threads(_set_threads)

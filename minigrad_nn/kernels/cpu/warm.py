@@ -51,10 +51,14 @@ def _sequence(a: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndar
     return plane, plane[0], plane[0]
 
 
-def _gates(a: dict[str, np.ndarray], gates: int, states: int) -> tuple[np.ndarray, ...]:
+def _gates(a: dict[str, np.ndarray], gates: int, states: int) -> Any:
     """One step of one sequence with states of one number each, and the weight that fits."""
     one = np.ones((1, 1), a["x"].dtype)
     return one.repeat(gates)[None, None], *[one] * states, one.repeat(gates)[:, None]
+
+
+def _lstm(x: np.ndarray, h: np.ndarray, c: np.ndarray, w: np.ndarray) -> None:
+    gated.lstm(x, h, c, w, False, None, None)
 
 
 def _lstm_backward(x: np.ndarray, h: np.ndarray, c: np.ndarray, w: np.ndarray) -> None:
@@ -62,8 +66,12 @@ def _lstm_backward(x: np.ndarray, h: np.ndarray, c: np.ndarray, w: np.ndarray) -
     gated.lstm_backward(y, y, y, y, x, h, c, w, False, None, None)
 
 
-def _gru_backward(x: np.ndarray, h: np.ndarray, w: np.ndarray, b: np.ndarray) -> None:
-    y, gates = gated.gru(x, h, w, b, False, None, None)
+def _gru(x: np.ndarray, h: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return gated.gru(x, h, w, np.ones(3, x.dtype), False, None, None)
+
+
+def _gru_backward(x: np.ndarray, h: np.ndarray, w: np.ndarray) -> None:
+    y, gates = _gru(x, h, w)
     gated.gru_backward(y, y, gates, h, w, False, None, None)
 
 
@@ -118,10 +126,10 @@ CALLS: dict[str, Callable[[dict[str, np.ndarray]], Any]] = {
     "rnn_backward": lambda a: recurrent.rnn_backward(
         a["x"][0], *_sequence(a), "tanh", False, None, None
     ),
-    "lstm": lambda a: gated.lstm(*_gates(a, 4, 2), False, None, None),
+    "lstm": lambda a: _lstm(*_gates(a, 4, 2)),
     "lstm_backward": lambda a: _lstm_backward(*_gates(a, 4, 2)),
-    "gru": lambda a: gated.gru(*_gates(a, 3, 1), a["g"].reshape(-1)[:3], False, None, None),
-    "gru_backward": lambda a: _gru_backward(*_gates(a, 3, 1), a["g"].reshape(-1)[:3]),
+    "gru": lambda a: _gru(*_gates(a, 3, 1)),
+    "gru_backward": lambda a: _gru_backward(*_gates(a, 3, 1)),
     "cross_entropy": lambda a: _losses(a["x"], False),
     "cross_entropy_backward": lambda a: _losses(a["x"], True),
     "matmul": lambda a: _products(a["x"][0, 0]),
