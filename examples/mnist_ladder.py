@@ -1,7 +1,6 @@
-"""The ladder of the lecture on MNIST: from one layer to an ensemble of seven deep networks.
+"""The ladder of the lecture on MNIST, from one layer to seven deep networks: hours, or `--quick`.
 
-Takes hours, but for some steps (`--only`), after a cut (`--resume`), or on few small digits
-(`--quick`).  `--validate` tests on training pictures that were kept back: so settings were chosen.
+`--only` some steps; `--resume` after a cut; `--validate` on training pictures that were kept back.
 """
 
 import argparse
@@ -16,6 +15,7 @@ import numpy as np
 import minigrad
 import minigrad_nn as nn
 from minigrad_nn.data import MNIST, ArrayDataset, Digits, Loader, Subset, augment
+from minigrad_nn.ensemble import moved
 from minigrad_nn.train import Checkpoint, LearningRate, ProgressBar, evaluate, fit
 
 
@@ -45,9 +45,9 @@ STEPS = {  # by name: the lecture's accuracy, network, epochs, optimiser, change
     "mlp": (98.0, mlp, 15, functools.partial(nn.optim.Adam, lr=0.003)),
     "lenet5": (98.85, nn.models.LeNet5, 10, adam, shift),
     "flipped": (98.85, nn.models.LeNet5, 10, adam, flip, shift),
-    "deep": (99.38, deep, 12, sgd, distort),
-    "ensemble": (99.38, deep, 12, sgd, distort),  # seven of the step before
+    **dict.fromkeys(("deep", "ensemble", "looks"), (99.38, deep, 12, sgd, distort)),
 }
+MOVES = [moved(down, right) for down in (0, 1, -1) for right in (0, 1, -1)]
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("--only", nargs="+", choices=STEPS, default=list(STEPS))
@@ -68,7 +68,6 @@ if given.validate:
 @functools.cache
 def trained(name, seed):
     """The network of a step after its training, and the seconds that it took."""
-    print(f"{name}, seed {seed}", flush=True)
     _, network, epochs, optimizer, *changes = STEPS[name]
     epochs = 2 if given.quick else epochs
     change = augment.Compose(*changes, source.normalize())
@@ -85,14 +84,15 @@ def trained(name, seed):
 file, command = given.out / "ladder.json", " ".join(sys.argv)
 record = json.loads(file.read_text()) if file.exists() else {}
 for name in given.only:
-    for seed in ["all"] if name == "ensemble" else seeds:
+    for seed in ["all"] if name in ("ensemble", "looks") else seeds:
         which = [("deep", i) for i in members] if seed == "all" else [(name, seed)]
         models, seconds = zip(*(trained(*one) for one in which), strict=True)
-        about = evaluate(nn.Ensemble(models), Loader(test, 500, transform=source.normalize()))
+        looks = MOVES[: 9 if name == "looks" else 1]
+        together = nn.TestTimeAugmentation(nn.Ensemble(models), looks)
+        about = evaluate(together, Loader(test, 500, transform=source.normalize()))
         about |= dict(seconds=round(sum(seconds)), command=command, date=str(date.today()))
         record.setdefault(name, {})[str(seed)] = about
         file.write_text(json.dumps(record, indent=1))
-
 print("step      lecture %   median  seconds  each")
 for name, runs in record.items():
     found, seconds = (np.array([run[k] for run in runs.values()]) for k in ("accuracy", "seconds"))
