@@ -10,6 +10,7 @@ import minigrad as mg
 import minigrad_nn.functional as functional
 from minigrad.check import GradientError, check_gradients
 from minigrad.core import Op
+from minigrad_nn import kernels
 from minigrad_nn.functional import conv, loss, norm, pool, recurrent_steps
 from minigrad_nn.kernels import Geometry
 from tests.nn import samples
@@ -31,6 +32,7 @@ G2 = Geometry.of((5, 4), (3, 2), (1, 2), ((1, 0), (0, 1)), (1, 2), groups=2)
 G3 = Geometry.of((3, 3, 2), 2, 1, 1)
 P2 = Geometry.of((5, 4), 3, 2, 1)
 INDICES = rng.integers(0, 12, (2, 3, 2, 2))
+MAXIMA = kernels.max_pool(drawn(1, 2, *P2.size), P2).indices
 TARGETS = np.array([2, 0, 1])
 PLANES = np.array([[1, 0, 2, 2]])
 ENDS = np.array([2, 0])
@@ -125,6 +127,12 @@ SAMPLES = {
         (lambda x: functional.max_pool1d(x, 3, 1, 1, 1) ** 3, apart(2, 1, 5)),
         (lambda x: functional.max_pool3d(x, 2, 1) ** 2, apart(1, 1, 3, 3, 2)),
         (lambda x: functional.max_pool2d(x, 3, 2, 1, ceil_mode=True) ** 2, apart(1, 1, 6, 5)),
+    ],
+    "max_pool_input": [
+        (
+            lambda h: pool._max_pool_input(h, MAXIMA, geometry=P2) ** 2,
+            drawn(1, 2, *P2.output),
+        )
     ],
     "gather": [(lambda x: pool.gather(x, INDICES) ** 2, drawn(2, 3, 3, 4))],
     "scatter": [(lambda h: pool.scatter(h, INDICES, size=(3, 4)) ** 2, drawn(2, 3, 2, 2))],
