@@ -19,6 +19,8 @@ Shape = tuple[int, ...]
 _CONV = ("conv", "conv_bias", "conv_bias_relu")
 _TRANSPOSED = ("conv_input", "conv_input_bias")
 _LINEAR = ("linear", "linear_bias")
+# Operations over all steps, and which argument is the weight.
+_RECURRENT = {"rnn_steps": 2, "lstm_steps": 3, "gru_steps": 2}
 
 
 def multiply_adds(
@@ -46,8 +48,8 @@ def multiply_adds(
         return math.prod(shapes[1]) * math.prod(result[1:])
     if name in _LINEAR or name == "matmul":
         return math.prod(result) * shapes[0][-1]
-    if name == "rnn_steps":  # each step multiplies its state by the weights
-        return math.prod(result) * shapes[2][1]
+    if name in _RECURRENT:  # each step multiplies its state by the weights of all gates
+        return math.prod(shapes[0]) * shapes[_RECURRENT[name]][1]
     if name == "einsum" and len(shapes) > 1:
         terms = params["terms"]
         sizes = {

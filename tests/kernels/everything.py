@@ -253,6 +253,17 @@ def losses(dtype):
         yield Call(f"cross_entropy_backward-{label}", arrays, [(shape, dtype)], backward)
 
 
+def activations(dtype):
+    rng = np.random.default_rng(6)
+    g, y = (rng.standard_normal((3, 5, 7)).astype(dtype) for _ in range(2))
+    for name in ("relu", "relu_backward", "tanh_backward", "sigmoid_backward"):
+
+        def run(arrays, outs, workspace, name=name):
+            return [getattr(kernels, name)(*arrays, out=outs[0])]
+
+        yield Call(name, [g] if name == "relu" else [g, y], [(g.shape, dtype)], run)
+
+
 def every_call(dtype) -> list[Call]:
     return [
         *convolutions(dtype),
@@ -261,6 +272,7 @@ def every_call(dtype) -> list[Call]:
         *recurrent(dtype),
         *products(dtype),
         *losses(dtype),
+        *activations(dtype),
     ]
 
 
