@@ -13,7 +13,8 @@ from tests.kernels.draws import DTYPES, geometries
 torch = pytest.importorskip("torch")
 F = torch.nn.functional
 
-ROWS = sorted({row.name for rows in TABLE.values() for row in rows} - {"winograd"})
+# Rows that are able to compute every geometry; tests/kernels compares the others, where they are.
+ROWS = sorted({row.name for row in TABLE["conv"] if row.able(Geometry.of((9, 8), 3, 4, 1, 2))})
 CLOSE = {np.float32: dict(rtol=1e-4, atol=1e-4), np.float64: dict(rtol=1e-10, atol=1e-10)}
 seeds = st.integers(0, 2**32 - 1)
 
