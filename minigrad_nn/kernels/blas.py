@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from . import product as products
+from .workspace import Workspace
 
 __all__ = ["SMALL", "matmul", "one_thread"]
 
@@ -27,6 +28,10 @@ SMALL = 2e7
 OWN = (np.dtype(np.float32), np.dtype(np.float64))
 """What the kernel multiplies."""
 
+# What a thread keeps between products.
+KEPT_BYTES = 64 * 2**20
+
+_local = threading.local()
 _lock = threading.Lock()
 _inside = 0
 _before: list[int] = []
@@ -59,6 +64,14 @@ def one_thread() -> Iterator[None]:
                     library.set_num_threads(count)
 
 
+def _own_workspace() -> Workspace:
+    """Scratch memory for products alone: who multiplies may be a kernel in the midst of its own."""
+    found = getattr(_local, "workspace", None)
+    if found is None:
+        found = _local.workspace = Workspace(keep=KEPT_BYTES)
+    return found
+
+
 def matmul(a: Any, b: Any, out: Any = None) -> Any:
     """The matrix product over the last two axes, as `numpy.matmul`."""
     if b.ndim == 2 and a.ndim > 2 and a.flags.c_contiguous and out is None:
@@ -66,6 +79,6 @@ def matmul(a: Any, b: Any, out: Any = None) -> Any:
         flat = matmul(a.reshape(math.prod(a.shape[:-1]), a.shape[-1]), b)
         return flat.reshape(*a.shape[:-1], b.shape[1])
     if 2.0 * a.size * b.shape[-1] > SMALL and a.ndim == b.ndim == 2 and a.dtype == b.dtype in OWN:
-        return products.matmul(a, b, out=out)
+        return products.matmul(a, b, out=out, workspace=_own_workspace())
     with one_thread():
         return np.matmul(a, b, out)

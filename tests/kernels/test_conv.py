@@ -9,7 +9,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from minigrad_nn import kernels
-from minigrad_nn.kernels import Epilogue, Geometry, Workspace
+from minigrad_nn.kernels import Epilogue, Geometry, Workspace, blas
 from minigrad_nn.kernels.cpu import tile
 from minigrad_nn.kernels.cpu.convolution import TABLE, choose
 from tests.kernels import reference
@@ -283,3 +283,20 @@ def test_a_read_only_out_is_refused():
 )
 def test_tiles_fit_the_registers_of_a_processor(cpu, features, shape):
     assert tile.vector_shape(cpu, features) == shape
+
+
+@pytest.mark.parametrize("kernel", TABLE)
+def test_patches_keep_their_memory_while_large_products_need_some(kernel):
+    """Products of this size are a kernel's, which has scratch memory of its own."""
+    rng = np.random.default_rng(0)
+    geometry = Geometry.of((8, 8), 3, 1, 1)
+    x, g = (rng.integers(-3, 4, (2, 130, 8, 8)).astype(np.float32) for _ in range(2))
+    w = rng.integers(-3, 4, (130, 130, 3, 3)).astype(np.float32)
+    assert 2 * 2 * 64 * w.size > blas.SMALL
+    a, b = {"conv": (x, w), "conv_input": (g, w), "conv_weight": (x, g)}[kernel]
+    made = {
+        row.name: row.compute(a, b, geometry, None, None, None)
+        for row in TABLE[kernel]
+        if row.name in ("patches", "lines")
+    }
+    np.testing.assert_array_equal(made["patches"], made["lines"])
