@@ -54,7 +54,7 @@ def test_unpooling(geometry):
 def test_unpooling_is_pytorchs_where_windows_do_not_overlap():
     x = np.random.default_rng(0).standard_normal((2, 3, 5, 6))
     _, indices = F.max_pool2d(mg.tensor(x), 2, return_indices=True)
-    places = torch.tensor(np.array(indices.data))
+    places = torch.tensor(np.array(indices.data, np.int64))
     values = np.random.default_rng(1).standard_normal(places.shape)
     compare(
         lambda a: F.max_unpool2d(a, indices, 2, output_size=(5, 6)),
