@@ -152,6 +152,10 @@ def test_the_key_follows_sources_and_options(tmp_path, monkeypatch):
     second = cache.key()
     cache.key.cache_clear()
     assert len({usual, checked, first, second}) == 4
+    (tmp_path / "cuda").mkdir()
+    (tmp_path / "cuda" / "array.py").write_text("one = 3")
+    assert cache.key() == second  # that code is no part of it
+    cache.key.cache_clear()
 
 
 def test_folders_that_nobody_uses_are_removed(tmp_path, monkeypatch):

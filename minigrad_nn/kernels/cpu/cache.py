@@ -8,8 +8,8 @@ would let them run code here. This cache has none of that:
 - One file holds one function for one signature; its name is a hash of both. It is written beside
   its place and moved there in one step, so a reader sees all of it or nothing.
 - It begins with a digest of the rest. What does not match is removed and compiled again.
-- The folder's name is a hash of all sources of the kernels, the versions of Python, NumPy, Numba
-  and llvmlite, the processor, and Numba's compile options: nothing stale can be found.
+- The folder's name is a hash of all sources of the kernels but CUDA's, the versions of Python,
+  NumPy, Numba and llvmlite, the processor, and Numba's compile options: nothing stale can be found.
 - The folder belongs to the user alone (mode 0700), or it is not used.
 - Where nothing can be written, kernels are compiled in each process. Nothing here ever fails an
   import.
@@ -75,6 +75,8 @@ def key() -> str:
     digest = hashlib.sha256()
     package = Path(__file__).parent.parent
     for path in sorted(package.rglob("*.py")):
+        if package / "cuda" in path.parents:
+            continue  # other machine code, which is not kept here
         digest.update(path.relative_to(package).as_posix().encode() + b"\0")
         digest.update(path.read_bytes() + b"\0")
     options = {

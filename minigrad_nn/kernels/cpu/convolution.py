@@ -238,23 +238,60 @@ def _dense(a: np.ndarray, b: np.ndarray, geometry: Geometry) -> bool:
     return dense.able(geometry)
 
 
+def _planned(run: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+    """`conv` by a row that follows a plan (`plan`; stacks have plans of their own kind)."""
+
+    def conv(
+        x: np.ndarray,
+        w: np.ndarray,
+        geometry: Geometry,
+        out: Any,
+        workspace: Workspace | None,
+        epilogue: Epilogue | None,
+    ) -> np.ndarray:
+        plan = plans.forward(geometry, w.shape[1], x.itemsize)
+        shape = (x.shape[0], w.shape[0], *geometry.output)
+        return run(x, w, plan, shape, geometry.groups, False, out, workspace, epilogue)
+
+    return conv
+
+
+def _planned_input(run: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+    """`conv_input` by the same code, which follows the plan of the adjoint."""
+
+    def conv_input(
+        g: np.ndarray,
+        w: np.ndarray,
+        geometry: Geometry,
+        out: Any,
+        workspace: Workspace | None,
+        epilogue: Epilogue | None,
+    ) -> np.ndarray:
+        groups = geometry.groups
+        plan = plans.backward(geometry, g.shape[1] // groups, g.itemsize)
+        shape = (g.shape[0], w.shape[1] * groups, *geometry.size)
+        return run(g, w, plan, shape, groups, True, out, workspace, epilogue)
+
+    return conv_input
+
+
 TABLE: dict[str, tuple[Row, ...]] = {
     "conv": (
         Row("dense", _dense, dense.conv, dense.able),
         Row("winograd", _winograd_forward, winograd.conv, winograd.able),
         Row("depthwise", _depthwise, depthwise.conv, depthwise.able),
-        Row("panels", _panels_pay, panels.conv),
+        Row("panels", _panels_pay, _planned(panels.run)),
         Row("stacks", _stacks_forward, stacks.conv),
-        Row("lines", _lines_forward, lines.conv),
+        Row("lines", _lines_forward, _planned(lines.run)),
         Row("patches", _always, patches.conv),
     ),
     "conv_input": (
         Row("dense", _dense, dense.conv_input, dense.able),
         Row("winograd", _winograd_input, winograd.conv_input, winograd.able),
         Row("depthwise", _depthwise, depthwise.conv_input, depthwise.able),
-        Row("panels", _panels_pay, panels.conv_input),
+        Row("panels", _panels_pay, _planned_input(panels.run)),
         Row("stacks", _stacks_input, stacks.conv_input),
-        Row("lines", _lines_input, lines.conv_input),
+        Row("lines", _lines_input, _planned_input(lines.run)),
         Row("patches", _always, patches.conv_input),
     ),
     "conv_weight": (

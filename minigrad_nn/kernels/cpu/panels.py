@@ -20,7 +20,6 @@ import numpy as np
 from numba import prange
 
 from ..epilogue import Epilogue
-from ..geometry import Geometry
 from ..workspace import Workspace
 from . import plan as plans
 from .arrays import Result, epilogue_arrays, flat, scratch
@@ -310,32 +309,3 @@ def run(
             block,
         )
     return result.deliver()
-
-
-def conv(
-    x: np.ndarray,
-    w: np.ndarray,
-    geometry: Geometry,
-    out: Any,
-    workspace: Workspace | None,
-    epilogue: Epilogue | None,
-) -> np.ndarray:
-    """`conv` by panels."""
-    plan = plans.forward(geometry, w.shape[1], x.itemsize)
-    shape = (x.shape[0], w.shape[0], *geometry.output)
-    return run(x, w, plan, shape, geometry.groups, False, out, workspace, epilogue)
-
-
-def conv_input(
-    g: np.ndarray,
-    w: np.ndarray,
-    geometry: Geometry,
-    out: Any,
-    workspace: Workspace | None,
-    epilogue: Epilogue | None,
-) -> np.ndarray:
-    """`conv_input` by panels."""
-    groups = geometry.groups
-    plan = plans.backward(geometry, g.shape[1] // groups, g.itemsize)
-    shape = (g.shape[0], w.shape[1] * groups, *geometry.size)
-    return run(g, w, plan, shape, groups, True, out, workspace, epilogue)
