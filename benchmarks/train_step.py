@@ -13,6 +13,7 @@ forward pass in `eval` mode instead.  Needs the extra `bench`, and torchvision a
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -208,11 +209,12 @@ def work(peer: str, name: str, inference: bool) -> None:
 
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    kept = contextlib.ExitStack()
     try:
         if peer == "minigrad":
             from minigrad_nn.kernels import reuse_memory
 
-            reuse_memory().__enter__()  # as `train.fit` does, until the process ends
+            kept.enter_context(reuse_memory())  # as `train.fit` does
             step = minigrad_step(name, inference)
         elif peer == "jax":
             from jax_networks import make_step
