@@ -27,7 +27,8 @@ from minigrad.core import Op, Saved, op, raw
 from minigrad.ops.elementwise import relu
 from minigrad.ops.shape import broadcast_to, reshape
 from minigrad_nn import kernels
-from minigrad_nn.kernels import Epilogue, Geometry, blas
+from minigrad_nn.functional.large import MANY
+from minigrad_nn.kernels import Epilogue, Geometry
 
 __all__ = [
     "conv",
@@ -96,17 +97,12 @@ conv_bias_relu: Op = Op(
 
 
 def _channel_sum(x: Any) -> Any:
-    # The contiguous axes first: many short sums there are faster than NumPy's own order.
     places = math.prod(x.shape[2:])
+    if places > 1 and x.size >= MANY and kernels.offers("channel_sum", x):
+        return kernels.channel_sum(x)
+    # The contiguous axes first: many short sums there are faster than NumPy's own order.
     rows = x.reshape(*x.shape[:2], places)
-    if places == 1:
-        rows = rows[..., 0]
-    elif type(x) is np.ndarray and x.dtype.kind == "f":
-        # BLAS adds with all lanes of a vector: four times as fast.
-        flat = rows.reshape(math.prod(x.shape[:2]), places)
-        rows = blas.matmul(flat, np.ones(places, x.dtype)).reshape(x.shape[:2])
-    else:
-        rows = np.add.reduce(rows, axis=2)
+    rows = rows[..., 0] if places == 1 else np.add.reduce(rows, axis=2)
     return np.add.reduce(rows, axis=0)
 
 

@@ -31,8 +31,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from .convolution import EpilogueBackward, conv, conv_input, conv_weight, epilogue_backward
-from .elementwise import relu, relu_backward, sigmoid_backward, tanh_backward
+from .convolution import (
+    EpilogueBackward,
+    channel_sum,
+    conv,
+    conv_input,
+    conv_weight,
+    epilogue_backward,
+)
+from .elementwise import relu, relu_backward, sigmoid, sigmoid_backward, tanh, tanh_backward
 from .epilogue import Epilogue
 from .geometry import Geometry, output_size
 from .loss import CrossEntropy, cross_entropy, cross_entropy_backward
@@ -102,6 +109,7 @@ __all__ = [
     "batch_norm_backward",
     "batch_norm_epilogue_backward",
     "batch_norm_given",
+    "channel_sum",
     "conv",
     "conv_input",
     "conv_weight",
@@ -127,9 +135,11 @@ __all__ = [
     "rnn_backward",
     "scatter",
     "sgd_update",
+    "sigmoid",
     "sigmoid_backward",
     "sum_pool",
     "sum_pool_input",
+    "tanh",
     "tanh_backward",
     "warmup",
 ]

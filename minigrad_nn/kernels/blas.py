@@ -23,7 +23,7 @@ from .workspace import Workspace
 
 __all__ = ["SMALL", "matmul", "one_thread"]
 
-SMALL = 2e7
+SMALL = 8e6
 """Operations (a multiplication or an addition each) up to which a product is one thread's."""
 OWN = (np.dtype(np.float32), np.dtype(np.float64))
 """What the kernel multiplies."""

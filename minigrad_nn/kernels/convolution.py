@@ -129,6 +129,25 @@ def conv_weight(
     return compute(x, g, geometry, out, workspace, epilogue)
 
 
+def channel_sum(x: Array, *, workspace: Workspace | None = None) -> Array:
+    """The sum over all axes but the channels', taken in float64: the gradient of a bias.
+
+    Args:
+        x: `(N, C, *spatial)`, also `(N, C)`.
+        workspace: scratch memory.
+
+    Returns:
+        `(C,)`, of the type of x.
+
+    >>> import numpy as np
+    >>> channel_sum(np.ones((2, 3, 4)))
+    array([8., 8., 8.])
+    """
+    compute = find("channel_sum", x=x)
+    checks.channels("channel_sum", "x", x)
+    return compute(x, workspace)
+
+
 def epilogue_backward(
     g: Array,
     y: Array,

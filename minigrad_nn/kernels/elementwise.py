@@ -7,7 +7,7 @@ from typing import Any
 from . import checks
 from .registry import find
 
-__all__ = ["relu", "relu_backward", "sigmoid_backward", "tanh_backward"]
+__all__ = ["relu", "relu_backward", "sigmoid", "sigmoid_backward", "tanh", "tanh_backward"]
 
 # An array of any registered device.
 Array = Any
@@ -24,8 +24,40 @@ def relu(x: Array, *, out: Array | None = None) -> Array:
     >>> relu(np.array([-1.0, 2.0]))
     array([0., 2.])
     """
-    compute = find("relu", x=x, out=out)
-    checks.result("relu", x.shape, out, None)
+    return _forward("relu", x, out)
+
+
+def tanh(x: Array, *, out: Array | None = None) -> Array:
+    """The hyperbolic tangent, to within 4 units in the last place; NaN stays NaN.
+
+    Args:
+        x: of any shape.
+        out: of the same shape.
+
+    >>> import numpy as np
+    >>> tanh(np.array([0.0, 100.0]))
+    array([0., 1.])
+    """
+    return _forward("tanh", x, out)
+
+
+def sigmoid(x: Array, *, out: Array | None = None) -> Array:
+    """`1 / (1 + exp(−x))`, to within 4 units in the last place; NaN stays NaN.
+
+    Args:
+        x: of any shape.
+        out: of the same shape.
+
+    >>> import numpy as np
+    >>> sigmoid(np.array([0.0, 100.0]))
+    array([0.5, 1. ])
+    """
+    return _forward("sigmoid", x, out)
+
+
+def _forward(kernel: str, x: Array, out: Array | None) -> Array:
+    compute = find(kernel, x=x, out=out)
+    checks.result(kernel, x.shape, out, None)
     return compute(x, out)
 
 

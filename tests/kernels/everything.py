@@ -77,6 +77,7 @@ def pools(dtype):
         "overlapping": Geometry.of((7, 40), 3, 2, 1, ceil=True),
         "volume": Geometry.of((3, 4, 5), 2, (1, 2, 1), 1),
         "line": Geometry.of((21,), 4, 3, 2),
+        "tiles": Geometry.of((6, 38), 2, 2),
     }.items():
         x = numbers(rng, (2, 3, *geometry.size), dtype)
         g = numbers(rng, (2, 3, *geometry.output), dtype)
@@ -256,12 +257,16 @@ def losses(dtype):
 def activations(dtype):
     rng = np.random.default_rng(6)
     g, y = (rng.standard_normal((3, 5, 7)).astype(dtype) for _ in range(2))
-    for name in ("relu", "relu_backward", "tanh_backward", "sigmoid_backward"):
+    for name in ("relu", "tanh", "sigmoid"):
+        for end in ("", "_backward"):
+            yield activation(name + end, [g, y] if end else [g])
 
-        def run(arrays, outs, workspace, name=name):
-            return [getattr(kernels, name)(*arrays, out=outs[0])]
 
-        yield Call(name, [g] if name == "relu" else [g, y], [(g.shape, dtype)], run)
+def activation(name, arrays):
+    def run(arrays, outs, workspace):
+        return [getattr(kernels, name)(*arrays, out=outs[0])]
+
+    return Call(name, arrays, [(arrays[0].shape, arrays[0].dtype)], run)
 
 
 def every_call(dtype) -> list[Call]:

@@ -1,4 +1,4 @@
-"""Activations by kernels: the bits of the engine's own operations, and when they are taken."""
+"""Activations by kernels: the numbers of the engine's own operations, and when they are taken."""
 
 import numpy as np
 import pytest
@@ -55,8 +55,38 @@ def test_relu(dtype):
     assert not np.signbit(y[~np.isnan(y)]).any()
 
 
+def _exact(name, x):
+    """The curve of float64 numbers in the precision of its own that the machine has."""
+    x = x.astype(np.longdouble)
+    return np.tanh(x) if name == "tanh" else 1 / (1 + np.exp(-x))
+
+
+@given(
+    size=st.one_of(st.integers(0, 80), st.integers(-2, 2).map(lambda i: elementwise.CHUNK + i)),
+    dtype=st.sampled_from(["f4", "f8"]),
+    scale=st.sampled_from([1e-30, 1e-3, 1.0, 20.0, 1e4]),
+    seed=st.integers(0, 99),
+)
+@pytest.mark.parametrize("name", ["tanh", "sigmoid"])
+def test_curves_are_exact_to_a_few_units_in_the_last_place(name, size, dtype, scale, seed):
+    kernel = getattr(kernels, name)
+    zones = Zones()
+    x = zones.copy((numbers(size, dtype, seed) * scale).astype(dtype))
+    with np.errstate(all="ignore"):
+        wanted = _exact(name, x)
+    made = kernel(x, out=zones.empty(size, dtype))
+    limits = np.finfo(dtype)
+    unit = np.maximum(np.spacing(np.abs(wanted).astype(dtype)), limits.tiny)  # as far as normal
+    nan = np.isnan(wanted)
+    np.testing.assert_array_equal(np.isnan(made), nan)
+    assert (np.abs(made - wanted)[~nan] <= 4 * unit[~nan]).all()
+    np.testing.assert_array_equal(kernel(x), made)
+    np.testing.assert_array_equal(kernel(x, out=x), made)  # in place
+    zones.check()
+
+
 @pytest.mark.parametrize("name", BACKWARD)
-def test_large_arrays_take_the_kernel_and_give_the_same_bits(name, monkeypatch):
+def test_large_arrays_take_the_kernel_and_give_the_same_numbers(name, monkeypatch):
     op = {"relu": F.relu, "tanh": F.tanh, "sigmoid": F.sigmoid}[name]
     calls = []
     offers = kernels.offers
@@ -71,7 +101,10 @@ def test_large_arrays_take_the_kernel_and_give_the_same_bits(name, monkeypatch):
         assert bool(calls) == (many < 10**12)
         calls.clear()
     for a, b in zip(*found, strict=True):
-        np.testing.assert_array_equal(a, b)
+        if name == "relu":
+            np.testing.assert_array_equal(a, b)
+        else:
+            np.testing.assert_allclose(a, b, rtol=4e-6, atol=4e-6)
 
 
 def test_rules_are_used_where_they_are_recorded_or_watched(monkeypatch):

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from minigrad_nn import kernels
 from minigrad_nn.kernels import Epilogue
 from tests.kernels.draws import DTYPES
+from tests.kernels.redzone import Zones
 from tests.kernels.test_batch_norm import OPEN, SHAPES
 
 
@@ -33,6 +34,19 @@ def test_against_numpy(dtype, activation, shape, seed):
     assert np.array_equal(kernels.epilogue_backward(g, turned, activation).g, passed)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@given(shape=SHAPES, seed=st.integers(0, 1000))
+def test_channel_sum(dtype, shape, seed):
+    zones = Zones()
+    x = zones.copy(np.random.default_rng(seed).standard_normal(shape).astype(dtype))
+    wanted = x.sum((0, *range(2, len(shape))), dtype=np.float64)
+    found = kernels.channel_sum(x)
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6)
+    assert np.array_equal(kernels.channel_sum(np.asfortranarray(x)), found)
+    zones.check()
+
+
 def test_a_closed_gate_lets_no_nan_pass():
     g, y = np.full((1, 1, 3), np.nan), np.array([[[0.0, -0.0, 1.0]]])
     found = kernels.epilogue_backward(g, y, "relu")
@@ -44,6 +58,7 @@ def test_no_images_have_no_gradient():
     g = np.ones((0, 3, 2), np.float32)
     found = kernels.epilogue_backward(g, g, "relu")
     assert found.g.shape == g.shape and found.gbias.tolist() == [0, 0, 0]
+    assert kernels.channel_sum(g).tolist() == [0, 0, 0]
 
 
 def test_wrong_arguments_are_told():

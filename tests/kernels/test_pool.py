@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from minigrad_nn import kernels
 from minigrad_nn.kernels import Epilogue, Geometry
+from minigrad_nn.kernels.cpu import pool_quads
 from tests.kernels import reference
 from tests.kernels.draws import DTYPES, pools, whole
 
@@ -123,6 +124,46 @@ def test_sums_and_averages(divisor, drawn):
     np.testing.assert_allclose(
         np.sum(y * g, dtype=np.float64), np.sum(x * gx, dtype=np.float64), rtol=1e-5, atol=1e-3
     )
+
+
+@given(
+    planes=st.tuples(st.integers(1, 3), st.integers(1, 4)),
+    size=st.tuples(st.integers(1, 9), st.integers(1, 40)),
+    dtype=st.sampled_from(["f4", "f8"]),
+    average=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_windows_of_2x2_that_tile_the_plane(planes, size, dtype, average, seed):
+    rng = np.random.default_rng(seed)
+    h, w = size
+    geometry = Geometry.of((2 * h, 2 * w), 2, 2)
+    assert pool_quads.able(geometry)
+    x = rng.standard_normal((*planes, 2 * h, 2 * w)).astype(dtype)
+    x[..., 0, 0] = np.nan
+    g = rng.standard_normal((*planes, h, w)).astype(dtype)
+    y = (kernels.average_pool if average else kernels.sum_pool)(x, geometry)
+    gx = (kernels.average_pool_input if average else kernels.sum_pool_input)(g, geometry)
+    share = 0.25 if average else 1.0
+    wanted = x.reshape(*planes, h, 2, w, 2).sum((3, 5), np.float64) * share
+    np.testing.assert_allclose(y, wanted, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(gx, (g * g.dtype.type(share)).repeat(2, 2).repeat(2, 3))
+
+
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        Geometry.of((6, 7), 2, 2),
+        Geometry.of((7, 6), 2, 2),
+        Geometry.of((6, 6), 2, 2, 1),
+        Geometry.of((6, 6), 2, 1),
+        Geometry.of((6, 6), 3, 2, 1),
+        Geometry.of((6, 6), 2, 2, dilation=3),
+        Geometry.of((4, 6, 6), 2, 2),
+        Geometry.of((6,), 2, 2),
+    ],
+)
+def test_other_windows_are_no_tiles(geometry):
+    assert not pool_quads.able(geometry)
 
 
 @given(pools(covered=False))

@@ -32,7 +32,7 @@ def test_every_public_kernel_is_among_the_calls():
     others = {"register", "output_size", "warmup", "offers", "reuse_memory"}
     public = {name for name in kernels.__all__ if name[0].islower()} - others
     # What has no out: batch_norm runs the moments, and test_update has zones for the updates.
-    assert public - named == {"moments", "sgd_update", "adam_update"}
+    assert public - named == {"channel_sum", "moments", "sgd_update", "adam_update"}
 
 
 def _copy_one_too_many(x, y, reads, writes):

@@ -5,16 +5,17 @@ direct convolution), `tile` (the innermost loops), `lines` and `weights` (the co
 weight gradient along long lines), `gemm`, `panels` and `panel_weights` (pointwise filters as matrix
 products in packed panels), `depthwise` (plane by plane), `stacks` (an image in each lane, for small
 planes), `winograd` (3x3 filters with a quarter of the products; its matrices come from `toom`),
-`patches` (matrix products), `pool`, `normalise`, `product` (matrix products in tiles of our own),
-`curves` (exponentials of vectors), `recurrent`, `gated`, `loss`, `elementwise`, `update`. What all
-share: `compile` (how a kernel is compiled and called), `progress` (telling so), `memory` (a pool
-for results), `cache` (compiled code on disk), `placement` (threads and cores), `arrays` (arguments
-and results), `finish` (the epilogue as a pass of its own), `warm` (compiling ahead).
+`patches` (matrix products), `pool` and `pool_quads`, `normalise`, `product` (matrix products in
+tiles of our own), `curves` (exponentials of vectors), `recurrent`, `gated`, `loss`, `elementwise`,
+`update`. What all share: `compile` (how a kernel is compiled and called), `progress` (telling so),
+`memory` (a pool for results), `cache` (compiled code on disk), `placement` (threads and cores),
+`arrays` (arguments and results), `finish` (the epilogue as a pass of its own), `warm` (compiling
+ahead).
 """
 
 from .convolution import conv, conv_input, conv_weight
-from .elementwise import relu, relu_backward, sigmoid_backward, tanh_backward
-from .finish import epilogue_backward
+from .elementwise import relu, relu_backward, sigmoid, sigmoid_backward, tanh, tanh_backward
+from .finish import channel_sum, epilogue_backward
 from .gated import gru, gru_backward, lstm, lstm_backward
 from .loss import cross_entropy, cross_entropy_backward
 from .normalise import (
@@ -47,6 +48,7 @@ __all__ = [
     "batch_norm_backward",
     "batch_norm_epilogue_backward",
     "batch_norm_given",
+    "channel_sum",
     "conv",
     "conv_input",
     "conv_weight",
@@ -68,9 +70,11 @@ __all__ = [
     "rnn_backward",
     "scatter",
     "sgd_update",
+    "sigmoid",
     "sigmoid_backward",
     "sum_pool",
     "sum_pool_input",
+    "tanh",
     "tanh_backward",
     "warmup",
 ]

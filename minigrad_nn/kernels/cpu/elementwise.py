@@ -12,9 +12,12 @@ from numba import prange
 
 from .arrays import Result, flat
 from .compile import Kernel, helper, kernel
+from .curves import LOGISTIC, TANH, curve_line
 
 # Numbers in one piece of work.
 CHUNK = 1 << 13
+# Numba sees these as constants.
+CURVE_TANH, CURVE_LOGISTIC = TANH, LOGISTIC
 
 
 @helper
@@ -64,9 +67,33 @@ def sigmoid_backward_kernel(g, y, gx):
             made[i] = a[i] * (b[i] * (one - b[i]))
 
 
+@kernel
+def tanh_kernel(x, y):
+    """`y = tanh(x)`."""
+    for c in prange((len(x) + CHUNK - 1) // CHUNK):
+        curve_line(CURVE_TANH, x, c * CHUNK, y, c * CHUNK, min(CHUNK, len(x) - c * CHUNK))
+
+
+@kernel
+def sigmoid_kernel(x, y):
+    """`y = 1 / (1 + exp(−x))`."""
+    for c in prange((len(x) + CHUNK - 1) // CHUNK):
+        curve_line(CURVE_LOGISTIC, x, c * CHUNK, y, c * CHUNK, min(CHUNK, len(x) - c * CHUNK))
+
+
 def relu(x: np.ndarray, out: Any = None) -> np.ndarray:
     """See `minigrad_nn.kernels.relu`."""
     return _run(relu_kernel, out, x)
+
+
+def tanh(x: np.ndarray, out: Any = None) -> np.ndarray:
+    """See `minigrad_nn.kernels.tanh`."""
+    return _run(tanh_kernel, out, x)
+
+
+def sigmoid(x: np.ndarray, out: Any = None) -> np.ndarray:
+    """See `minigrad_nn.kernels.sigmoid`."""
+    return _run(sigmoid_kernel, out, x)
 
 
 def relu_backward(g: np.ndarray, y: np.ndarray, out: Any = None) -> np.ndarray:

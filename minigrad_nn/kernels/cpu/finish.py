@@ -11,7 +11,7 @@ from ..epilogue import Epilogue
 from ..workspace import Workspace
 from .arrays import Result, epilogue_arrays, scratch
 from .compile import kernel, summing_helper
-from .normalise import ends, let_through, planes
+from .normalise import ends, let_through, plane_sum, planes
 
 
 @kernel
@@ -65,6 +65,28 @@ def epilogue_backward_kernel(g, y, passed, images, channels, floor, ceiling, sum
         for n in range(images):
             total += sums[n * channels + c]
         gbias[c] = total
+
+
+@kernel
+def channel_sum_kernel(x, images, channels, sums, totals):
+    """The sum of each channel; `sums` is scratch."""
+    for plane in prange(images * channels):
+        sums[plane] = plane_sum(x, plane)
+    for c in range(channels):
+        total = 0.0
+        for n in range(images):
+            total += sums[n * channels + c]
+        totals[c] = total
+
+
+def channel_sum(x: np.ndarray, workspace: Workspace | None) -> np.ndarray:
+    """See `minigrad_nn.kernels.channel_sum`."""
+    images, channels = x.shape[:2]
+    totals = np.zeros(channels, x.dtype)
+    if x.size:
+        sums = scratch(workspace).take((images * channels,), np.float64)
+        channel_sum_kernel(planes(x), images, channels, sums, totals)
+    return totals
 
 
 def epilogue_backward(

@@ -19,6 +19,7 @@ from numba import prange
 from ..epilogue import Epilogue
 from ..geometry import Geometry
 from ..workspace import Workspace
+from . import pool_quads as quads
 from .arrays import Result, flat
 from .compile import kernel
 from .finish import finish
@@ -367,7 +368,10 @@ def _pool(
     x: np.ndarray, geometry: Geometry, count: int, out: Any, epilogue: Epilogue | None
 ) -> np.ndarray:
     result = Result((*x.shape[:2], *geometry.output), x.dtype, out, x, *_parts(epilogue))
-    if result.buffer.size:
+    if result.buffer.size and quads.able(geometry):
+        share = x.dtype.type(1.0 if count == NOTHING else 0.25)
+        quads.sum_kernel(flat(x), result.buffer.reshape(-1), geometry.output[-1], share)
+    elif result.buffer.size:
         plan, (shares, _, counts, exact) = _plan(geometry), _divisors(geometry, count, x.dtype)
         sum_kernel(
             flat(x),
@@ -389,7 +393,10 @@ def _pool_input(
     g: np.ndarray, geometry: Geometry, count: int, out: Any, epilogue: Epilogue | None
 ) -> np.ndarray:
     result = Result((*g.shape[:2], *geometry.size), g.dtype, out, g, *_parts(epilogue))
-    if result.buffer.size:
+    if result.buffer.size and quads.able(geometry):
+        share = g.dtype.type(1.0 if count == NOTHING else 0.25)
+        quads.spread_kernel(flat(g), result.buffer.reshape(-1), geometry.output[-1], share)
+    elif result.buffer.size:
         plan, (_, shares, counts, exact) = _plan(geometry), _divisors(geometry, count, g.dtype)
         spread_kernel(
             flat(g),

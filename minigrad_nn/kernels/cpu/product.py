@@ -31,6 +31,8 @@ WIDE_BYTES = VECTOR_BYTES
 DEPTH = 256
 # Rows of the left matrix that a thread takes at a time.
 CHUNK = 96
+# Rows of a panel that are packed at a time where the right matrix lies the other way.
+CORNER = 16
 # With fewer rows than this, packing the right matrix would cost more than the product.
 SMALL = 17
 # Rows and columns of the tiles for those, and how many rows of the right matrix they read at once.
@@ -88,10 +90,13 @@ def pack_panel(b, b_k, b_n, k0, count, n0, width, have, packed, to):
             for j in range(have, width):
                 row[j] = 0
         return
-    for j in range(have):
-        start = (n0 + j) * b_n + k0 * b_k
-        for k in range(count):
-            packed[to + k * width + j] = b[start + k * b_k]
+    for first in range(0, count, CORNER):  # so many rows of the panel stay in the nearest cache
+        last = min(first + CORNER, count)
+        for j in range(have):
+            start = (n0 + j) * b_n + k0 * b_k
+            for k in range(first, last):
+                # Numba would look whether a signed index counts from the end.
+                packed[np.uintp(to + k * width + j)] = b[np.uintp(start + k * b_k)]
     for j in range(have, width):
         for k in range(count):
             packed[to + k * width + j] = 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -35,17 +36,20 @@ def _pointer(typingctx: Any, address: Any, like: Any) -> Any:
 
 
 def _table(*lists: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Addresses of all arrays, one row for each parameter, and the chunks.
-
-    A chunk is the number of its row, where it begins, and how many numbers it has.
-    """
+    """Addresses of all arrays, one row for each parameter, and the chunks."""
     rows = [[a.__array_interface__["data"][0] for a in arrays] for arrays in lists]
+    return np.array(rows, np.int64).T.copy(), _chunks(tuple([p.size for p in lists[0]]))
+
+
+@lru_cache(maxsize=16)
+def _chunks(sizes: tuple[int, ...]) -> np.ndarray:
+    """For each chunk the number of its row, where it begins, and how many numbers it has."""
     chunks = [
-        (row, start, min(CHUNK, p.size - start))
-        for row, p in enumerate(lists[0])
-        for start in range(0, p.size, CHUNK)
+        (row, start, min(CHUNK, size - start))
+        for row, size in enumerate(sizes)
+        for start in range(0, size, CHUNK)
     ]
-    return np.array(rows, np.int64).T.copy(), np.array(chunks, np.int64).reshape(-1, 3)
+    return np.array(chunks, np.int64).reshape(-1, 3)
 
 
 @kernel

@@ -102,6 +102,7 @@ CALLS: dict[str, Callable[[dict[str, np.ndarray]], Any]] = {
     "conv": _rows("conv", "x", "w"),
     "conv_input": _rows("conv_input", "g", "w"),
     "conv_weight": _rows("conv_weight", "x", "g"),
+    "channel_sum": lambda a: finish.channel_sum(a["g"], None),
     "epilogue_backward": lambda a: finish.epilogue_backward(a["g"], a["g"], "relu", None, None),
     "max_pool": lambda a: pool.max_pool(a["x"], GEOMETRY, None, None, None, RELU),
     "max_pool_input": lambda a: pool.max_pool_input(
@@ -134,6 +135,8 @@ CALLS: dict[str, Callable[[dict[str, np.ndarray]], Any]] = {
     "cross_entropy_backward": lambda a: _losses(a["x"], True),
     "matmul": lambda a: _products(a["x"][0, 0]),
     "relu": lambda a: elementwise.relu(a["x"]),
+    "tanh": lambda a: elementwise.tanh(a["x"]),
+    "sigmoid": lambda a: elementwise.sigmoid(a["x"]),
     "relu_backward": lambda a: elementwise.relu_backward(a["x"], a["x"]),
     "tanh_backward": lambda a: elementwise.tanh_backward(a["x"], a["x"]),
     "sigmoid_backward": lambda a: elementwise.sigmoid_backward(a["x"], a["x"]),

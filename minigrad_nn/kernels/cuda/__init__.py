@@ -28,10 +28,13 @@ _HOME = {
     for module, kernels in {
         "convolution": ("conv", "conv_input", "conv_weight"),
         "gates": (
+            "channel_sum",
             "epilogue_backward",
             "relu",
             "relu_backward",
+            "sigmoid",
             "sigmoid_backward",
+            "tanh",
             "tanh_backward",
         ),
         "gated": ("gru", "gru_backward", "lstm", "lstm_backward"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from typing import Any
 
@@ -18,10 +19,15 @@ from .statistics import THREADS, add_up, let_through, pieces
 
 cuda: Any = numba_cuda()
 
+RULES = ("relu", "tanh", "sigmoid")
+
 
 @cache
 def gate(name: str, dtype: Any) -> Kernel:
-    """The kernel of an activation's gradient, "relu", "tanh" or "sigmoid"; of "forward", ReLU."""
+    """The kernel of an activation's gradient (`RULES`); of the activation itself as "of_relu", ...
+
+    The latter is given its argument twice.
+    """
     real, of_type = np.dtype(dtype).type, np.dtype(dtype).name
     zero, one = real(0), real(1)
 
@@ -34,8 +40,15 @@ def gate(name: str, dtype: Any) -> Kernel:
     def sigmoid(g, y):
         return g * (y * (one - y))
 
-    one_of = {"forward": relu, "relu": relu, "tanh": tanh, "sigmoid": sigmoid}
-    rule = inlined(one_of[name])
+    def of_tanh(x, y):
+        return math.tanh(x)
+
+    def of_sigmoid(x, y):
+        return one / (one + math.exp(-x))
+
+    rules = {"relu": relu, "tanh": tanh, "sigmoid": sigmoid}
+    rules |= {"of_relu": relu, "of_tanh": of_tanh, "of_sigmoid": of_sigmoid}
+    rule = inlined(rules[name])
 
     def gate_kernel(g, y, gx):
         for i in range(cuda.grid(1), gx.size, cuda.gridsize(1)):
@@ -56,7 +69,17 @@ def _gate(name: str, g: CudaArray, y: CudaArray, out: Any) -> CudaArray:
 
 def relu(x: CudaArray, out: Any = None) -> CudaArray:
     """See `minigrad_nn.kernels.relu`."""
-    return _gate("forward", x, x, out)
+    return _gate("of_relu", x, x, out)
+
+
+def tanh(x: CudaArray, out: Any = None) -> CudaArray:
+    """See `minigrad_nn.kernels.tanh`."""
+    return _gate("of_tanh", x, x, out)
+
+
+def sigmoid(x: CudaArray, out: Any = None) -> CudaArray:
+    """See `minigrad_nn.kernels.sigmoid`."""
+    return _gate("of_sigmoid", x, x, out)
 
 
 def relu_backward(g: CudaArray, y: CudaArray, out: Any = None) -> CudaArray:
@@ -155,10 +178,16 @@ def epilogue_backward(
     return result.deliver(), gbias
 
 
+def channel_sum(x: CudaArray, workspace: Workspace | None) -> CudaArray:
+    """See `minigrad_nn.kernels.channel_sum`."""
+    planes = x.reshape(*x.shape[:2], product(x.shape[2:]))
+    return np.add.reduce(planes, axis=(0, 2), dtype=np.float64).astype(x.dtype)
+
+
 def examples(full: bool) -> list[Kernel]:
     """Kernels as tests compile them."""
     kinds = ("float32", "float64") if full else ("float32",)
     return [
-        *(gate(n, t) for n in ("forward", "relu", "tanh", "sigmoid") for t in kinds),
+        *(gate(f"{of}{n}", t) for of in ("", "of_") for n in RULES for t in kinds),
         *(f(t) for f in (passer, channel_sums) for t in kinds),
     ]
