@@ -262,6 +262,14 @@ def test_activations(card, case):
     zones.check()
 
 
+@few
+@given(batches())
+def test_channel_sum(card, case):
+    x = case[2]
+    found = kernels.channel_sum(card.from_numpy(x))
+    close(found, x.sum((0, *range(2, x.ndim)), dtype=np.float64))
+
+
 # There and back, and where sequences differ in length.
 WAYS = pytest.mark.parametrize(
     ("reverse", "ended"),
