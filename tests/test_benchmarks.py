@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -69,3 +70,21 @@ def test_a_name_that_no_kernel_has_is_refused():
         cwd=ROOT,
     )
     assert done.returncode == 2 and "no kernel's name has any of nothing" in done.stderr
+
+
+@pytest.mark.skipif("MINIGRAD_DATA" not in os.environ, reason="needs MNIST")
+def test_the_time_to_an_accuracy_is_told(tmp_path):
+    done = subprocess.run(
+        [
+            *(sys.executable, str(ROOT / "benchmarks/time_to_accuracy.py"), "--alone"),
+            *("--samples", "512", "--epochs", "2", "--goal", "0.99", "--seeds", "3"),
+            *("--json", str(tmp_path / "found.json")),
+        ],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr
+    (run,) = json.loads((tmp_path / "found.json").read_text())["runs"]["minigrad"]
+    assert not run["reached"] and len(run["accuracies"]) == 2 and run["seconds"] > 0
+    assert "the goal was not reached" in done.stdout
