@@ -9,7 +9,8 @@ from tests.nn import samples, test_orders
 # Ops behind the public functions, called here with the host's arrays of indices or classes; and
 # losses whose targets are the host's: what is public and takes them is among the rest.
 WITH_HOST_ARRAYS = {
-    *("gather", "scatter", "pick", "place", "read_rows", "add_rows", "batch_norm_given"),
+    *("gather", "scatter", "max_pool_input", "pick", "place"),
+    *("read_rows", "add_rows", "batch_norm_given"),
     *("binary_cross_entropy_with_logits", "sigmoid_focal_loss", "instance_norm-1"),
 }
 ROWS = {
