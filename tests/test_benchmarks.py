@@ -88,3 +88,23 @@ def test_the_time_to_an_accuracy_is_told(tmp_path):
     (run,) = json.loads((tmp_path / "found.json").read_text())["runs"]["minigrad"]
     assert not run["reached"] and len(run["accuracies"]) == 2 and run["seconds"] > 0
     assert "the goal was not reached" in done.stdout
+
+
+def test_how_time_grows_is_drawn(tmp_path):
+    done = subprocess.run(
+        [
+            *(sys.executable, str(ROOT / "benchmarks/scaling.py"), "--quick", "--alone"),
+            *("--turns", "1", "--json", str(tmp_path / "found.json")),
+            *("--picture", str(tmp_path / "found.png")),
+        ],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr
+    sweeps = json.loads((tmp_path / "found.json").read_text())["sweeps"]
+    assert set(sweeps) == {"batch", "picture", "channels", "sequence"}
+    for rows in sweeps.values():
+        assert len(rows["seconds"]["minigrad"]) == len(rows["sizes"]) == 3
+        assert min(rows["seconds"]["minigrad"]) > 0
+    assert (tmp_path / "found.png").read_bytes().startswith(b"\x89PNG")

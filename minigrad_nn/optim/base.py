@@ -20,7 +20,7 @@ __all__ = ["Optimizer"]
 # A raw parameter, its gradient, and its state.
 Entry = tuple[Any, Any, dict[str, Any]]
 # Numbers from which one kernel for all parameters pays.
-MANY = 1 << 15
+MANY = 1 << 16
 
 
 class Optimizer:
