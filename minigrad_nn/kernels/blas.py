@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -23,8 +21,10 @@ from .workspace import Workspace
 
 __all__ = ["SMALL", "matmul", "one_thread"]
 
+TINY = 5e5
+"""Operations (multiplications and additions) for which BLAS wakes no second thread anyway."""
 SMALL = 8e6
-"""Operations (a multiplication or an addition each) up to which a product is one thread's."""
+"""Operations up to which a product is one thread's."""
 OWN = (np.dtype(np.float32), np.dtype(np.float64))
 """What the kernel multiplies."""
 
@@ -44,19 +44,20 @@ def _libraries() -> list[Any]:
     return list(ThreadpoolController().select(user_api="blas").lib_controllers)
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
+class one_thread:
     """Hold BLAS to one thread inside; several Python threads may be inside at once."""
-    global _inside
-    with _lock:
-        _inside += 1
-        if _inside == 1:
-            _before[:] = [library.get_num_threads() for library in _libraries()]
-            for library in _libraries():
-                library.set_num_threads(1)
-    try:
-        yield
-    finally:
+
+    def __enter__(self) -> None:
+        global _inside
+        with _lock:
+            _inside += 1
+            if _inside == 1:
+                _before[:] = [library.get_num_threads() for library in _libraries()]
+                for library in _libraries():
+                    library.set_num_threads(1)
+
+    def __exit__(self, *failure: object) -> None:
+        global _inside
         with _lock:
             _inside -= 1
             if _inside == 0:
@@ -78,7 +79,10 @@ def matmul(a: Any, b: Any, out: Any = None) -> Any:
         # One large product rather than many small ones.
         flat = matmul(a.reshape(math.prod(a.shape[:-1]), a.shape[-1]), b)
         return flat.reshape(*a.shape[:-1], b.shape[1])
-    if 2.0 * a.size * b.shape[-1] > SMALL and a.ndim == b.ndim == 2 and a.dtype == b.dtype in OWN:
+    operations = 2.0 * a.size * b.shape[-1]
+    if operations <= TINY:
+        return np.matmul(a, b, out)
+    if operations > SMALL and a.ndim == b.ndim == 2 and a.dtype == b.dtype in OWN:
         return products.matmul(a, b, out=out, workspace=_own_workspace())
     with one_thread():
         return np.matmul(a, b, out)

@@ -30,8 +30,9 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
 
 def test_small_products_take_one_thread(seen: list[list[int]]) -> None:
     before = counts()
-    a, b = np.ones((3, 4), np.float32), np.ones((4, 5), np.float32)
-    assert np.array_equal(blas.matmul(a, b), np.full((3, 5), 4.0))
+    a, b = np.ones((130, 40), np.float32), np.ones((40, 50), np.float32)
+    assert 2 * a.size * 50 > blas.TINY
+    assert np.array_equal(blas.matmul(a, b), np.full((130, 50), 40.0))
     assert seen and all(set(count) <= {1} for count in seen)
     assert counts() == before
 
@@ -39,6 +40,7 @@ def test_small_products_take_one_thread(seen: list[list[int]]) -> None:
 def test_large_products_are_the_kernels(
     seen: list[list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(blas, "TINY", 5.0)
     monkeypatch.setattr(blas, "SMALL", 10.0)
     a, b = np.arange(12.0).reshape(3, 4), np.arange(20.0).reshape(4, 5)
     assert np.array_equal(blas.matmul(a, b), np.dot(a, b)) and not seen
@@ -53,9 +55,10 @@ def test_large_products_are_the_kernels(
 def test_the_setting_is_back_after_an_error_and_after_threads() -> None:
     before = counts()
     with pytest.raises(ValueError, match="mismatch"):
-        blas.matmul(np.ones((3, 4)), np.ones((5, 6)))
+        blas.matmul(np.ones((100, 100)), np.ones((99, 100)))
     assert counts() == before
-    a = np.ones((60, 60))
+    a = np.ones((70, 70))
+    assert 2 * 70**3 > blas.TINY
     threads = [
         threading.Thread(target=lambda: [blas.matmul(a, a) for _ in range(50)]) for _ in range(4)
     ]
