@@ -150,10 +150,8 @@ def gru_cell(x: Any, h: Any, w_ih: Any, w_hh: Any, b_ih: Any = None, b_hh: Any =
 # --- whole sequences -----------------------------------------------------------------------------
 
 
-def _fused(name: str, lengths: Any, gx: Any, *others: Any) -> bool:
+def _fused(name: str, gx: Any, *others: Any) -> bool:
     """Whether there is a kernel for these values, and for the gradient."""
-    if lengths is not None and not isinstance(raw(gx), np.ndarray):
-        return False  # only the CPU's kernels know lengths
     dtypes = {np.dtype(raw(value).dtype) for value in (gx, *others)}
     return len(dtypes) == 1 and all(offers(part, raw(gx)) for part in (name, f"{name}_backward"))
 
@@ -203,7 +201,7 @@ def rnn(
     _some_steps("rnn", x)
     if not unrolled:
         gx = linear(x, w_ih, _sum(b_ih, b_hh))
-        if _fused("rnn", ends, gx, h, w_hh):
+        if _fused("rnn", gx, h, w_hh):
             settings = dict(nonlinearity=nonlinearity, reverse=bool(reverse), lengths=ends)
             y = rnn_steps(gx, h, w_hh, **settings)
             return y, last_of(y, h, reverse, ends)
@@ -242,7 +240,7 @@ def lstm(
     _some_steps("lstm", x)
     if not unrolled:
         gx = linear(x, w_ih, _sum(b_ih, b_hh))
-        if _fused("lstm", ends, gx, *state, w_hh):
+        if _fused("lstm", gx, *state, w_hh):
             y, memory, _ = lstm_steps(gx, *state, w_hh, reverse=bool(reverse), lengths=ends)
             h, c = state
             return y, (last_of(y, h, reverse, ends), last_of(memory, c, reverse, ends))
@@ -280,7 +278,7 @@ def gru(
     ends = checked_lengths("gru", x, lengths)
     _some_steps("gru", x)
     gx = linear(x, w_ih, b_ih)
-    if not unrolled and _fused("gru", ends, gx, h, w_hh):
+    if not unrolled and _fused("gru", gx, h, w_hh):
         b = b_hh
         if b is None:
             values = raw(gx)

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 import minigrad as mg
+import minigrad_nn as nn
+from minigrad_nn.functional import recurrent
 from tests.nn import samples, test_orders
 
 # Ops behind the public functions, called here with the host's arrays of indices or classes; and
@@ -59,3 +61,27 @@ def test_function_equals_the_cpu(name):
         if one is not None:
             assert one.shape == other.shape and one.dtype == other.dtype
             np.testing.assert_allclose(one, other, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
+def test_sequences_that_end_before_the_last_step_equal_the_cpu(kind, card, monkeypatch):
+    """In both directions, by the card's kernels: nothing is unrolled into steps on the graph."""
+    x = np.random.default_rng(0).standard_normal((4, 3, 2))
+
+    def stepped(device):
+        mg.manual_seed(2)
+        layer = getattr(nn, kind)(2, 2, bidirectional=True)
+        layer.to(device)
+        leaf = mg.tensor(x, dtype=mg.float32).to(device).requires_grad_()
+        y, last = layer(leaf, lengths=[4, 0, 2])
+        parts = [y, *(last if isinstance(last, tuple) else (last,))]
+        sum((part * part).sum() for part in parts).backward()
+        assert {part.device for part in parts} == {mg.backend.get_device(device).name}
+        gradients = [leaf, *layer.parameters()]
+        return [*(part.numpy() for part in parts), *(p.grad.numpy() for p in gradients)]
+
+    wanted = stepped("cpu")
+    monkeypatch.setattr(recurrent, "one_by_one", None)
+    for one, other in zip(stepped("cuda"), wanted, strict=True):
+        assert one.shape == other.shape
+        np.testing.assert_allclose(one, other, rtol=2e-5, atol=2e-6)
