@@ -7,6 +7,7 @@ is asked for.
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 from minigrad import backend
@@ -17,9 +18,11 @@ __all__ = [
     "device_name",
     "empty_cache",
     "from_dlpack",
+    "get_matmul_precision",
     "is_available",
     "memory_stats",
     "reset_peak_memory",
+    "set_matmul_precision",
     "synchronize",
 ]
 
@@ -110,6 +113,51 @@ def empty_cache(device: str | None = None) -> int:
     return sum(card.allocator.empty() for card in cards)
 
 
+def set_matmul_precision(precision: str) -> None:
+    """To what products of float32 round their factors on all cards, from here on.
+
+    Matrix products and convolutions whose factors are rounded are multiplied by tensor cores, and
+    added up in float32.  Where the exact result is `sum(a * b)` over k terms, the error is at most
+    `c * sum(abs(a * b))`:
+
+    ============  =====================  ==================================  =====================
+    name          bits of the mantissa   c, of the factors                   c, of the sums, about
+    ============  =====================  ==================================  =====================
+    "float32"     23                     0                                   k / 2**24
+    "tf32"        10                     2**-10 + 2**-22, less than 0.001    k / 2**23
+    "bfloat16"    7                      2**-7 + 2**-16, less than 0.008     k / 2**23
+    ============  =====================  ==================================  =====================
+
+    That holds for factors that are no subnormal numbers.  Both have the range of float32; NaN and
+    infinity stay, and only what is within half a step of the largest float32 becomes infinite.
+    What is stored, gradients and weights among it, stays
+    float32, and so do float64's products, the plain RNN's steps, depthwise convolutions, and what
+    cuBLAS computes with MINIGRAD_CUBLAS=1.
+
+    Cards before compute capability 8.0 have no such tensor cores: they multiply in float32 whatever
+    is set here, and `get_matmul_precision("cuda")` says so.  The environment's
+    MINIGRAD_MATMUL_PRECISION is what a process begins with, MINIGRAD_TF32=1 is "tf32".
+
+    Args:
+        precision: "float32", which it is unless it is set, "tf32", or "bfloat16".
+
+    Raises:
+        ValueError: another name.
+    """
+    _precision().set_precision(precision)
+
+
+def get_matmul_precision(device: str | None = None) -> str:
+    """What `set_matmul_precision` has set; for a device, what that card can do of it.
+
+    Raises:
+        ValueError: there is no such card.
+    """
+    if device is None:
+        return _precision().get_precision()
+    return _precision().on(_card(device).driver.limits.capability)
+
+
 def from_dlpack(source: Any) -> Any:
     """A raw array over the memory of another library's array on a card, without a copy.
 
@@ -124,6 +172,10 @@ def from_dlpack(source: Any) -> Any:
 
 def _package() -> Any:
     return backend.package_of("cuda")
+
+
+def _precision() -> Any:
+    return importlib.import_module(f"{_package().__name__}.precision")
 
 
 def _opened() -> list[Any]:

@@ -252,9 +252,12 @@ class _Past:
 
 
 class SimulatedDriver:
-    """Numba's simulator: one small card, whose memory is NumPy's."""
+    """Numba's simulator: one small card, whose memory is NumPy's.
 
-    limits = Limits("Numba's simulator", (5, 2), 1, 64, 64, 48 * 1024)
+    Its capability is that of the first cards whose tensor cores the kernels can use.
+    """
+
+    limits = Limits("Numba's simulator", (8, 0), 1, 64, 64, 48 * 1024)
     stream = 0
 
     def __init__(self) -> None:

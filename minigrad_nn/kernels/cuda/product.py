@@ -18,7 +18,7 @@ from .array import CudaArray
 from .arrays import Result, Scratch, forwards, nothing, window
 from .driver import numba_cuda
 from .launch import Kernel, kernel, line
-from .tile import ALIGNED, Tile, multiplier, pick, placer, rounder, tiles
+from .tile import ALIGNED, Tile, multiplier, pick, placer, putter, tiles
 
 cuda: Any = numba_cuda()
 
@@ -33,9 +33,9 @@ def multiply_matrices(tile: Tile, dtype: Any) -> Kernel:
     zero, lowest, name = real(0), real(-np.inf), np.dtype(dtype).name
     multiply = multiplier(tile, dtype)
     rows, columns, depth, tall, wide, threads = *tile[:5], tile.threads
-    whereabouts, rounded = placer(tile), rounder(tile)
-    a_pitch, b_pitch = tile.pitch(rows, dtype), tile.pitch(columns, dtype)
-    a_slice, b_slice = depth * a_pitch, depth * b_pitch
+    whereabouts = placer(tile)
+    put_a, put_b = putter(tile, dtype, rows), putter(tile, dtype, columns)
+    a_slice, b_slice = tile.slice(rows, dtype), tile.slice(columns, dtype)
     a_room, b_room = 2 * a_slice, 2 * b_slice
     a_share, b_share = rows * depth // threads, columns * depth // threads
     a_run, a_step, b_run, b_step = tile.runs
@@ -106,13 +106,9 @@ def multiply_matrices(tile: Tile, dtype: Any) -> Kernel:
             if step < steps:
                 turn = step % 2
                 for s in range(a_share):
-                    sa[uint32(turn * a_slice + (a_k + s * a_dk) * a_pitch + a_i + s * a_di)] = (
-                        rounded(a_next[s])
-                    )
+                    put_a(sa, turn * a_slice, a_k + s * a_dk, a_i + s * a_di, a_next[s])
                 for s in range(b_share):
-                    sb[uint32(turn * b_slice + (b_k + s * b_dk) * b_pitch + b_j + s * b_dj)] = (
-                        rounded(b_next[s])
-                    )
+                    put_b(sb, turn * b_slice, b_k + s * b_dk, b_j + s * b_dj, b_next[s])
                 cuda.syncthreads()
         row += my_row
         column += my_column

@@ -1,4 +1,4 @@
-"""Numba's simulator, mended where its threads would disturb each other.
+"""Numba's simulator, mended where its threads would disturb each other, and what it lacks.
 
 Simulated threads are Python's, and a block's shared array is made by the first thread that asks for
 it.  The simulator looks whether it is there and then makes it, so two threads may each make one of
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["mend"]
+__all__ = ["ROUND", "mend"]
 
 _lock = threading.Lock()
 
@@ -44,3 +44,26 @@ def mend() -> None:
     mended: Any = kernelapi.FakeCUDAShared
     mended.array = shared_array
     sys.setswitchinterval(1e-5)
+
+
+def _rounded(x: Any, bits: int, half: int) -> np.float32:
+    """x with so many bits fewer; `half`, added to those that go, says where a half goes."""
+    if np.isnan(x):
+        return np.float32(x)
+    whole = int(np.float32(x).view(np.uint32)) + half
+    return np.uint32(whole >> bits << bits).view(np.float32)
+
+
+def to_tf32(x: Any) -> np.float32:
+    """The nearest number of 10 bits of mantissa, a half away from 0: `cvt.rna.tf32.f32`."""
+    return _rounded(x, 13, 1 << 12)
+
+
+def to_bfloat16(x: Any) -> np.float32:
+    """The nearest number of 7 bits of mantissa, a half to an even one: `cvt.rn.bf16.f32`."""
+    odd = int(np.float32(x).view(np.uint32)) >> 16 & 1
+    return _rounded(x, 16, (1 << 15) - 1 + odd)
+
+
+ROUND = {"tf32": to_tf32, "bfloat16": to_bfloat16}
+"""How tensor cores round, for tiles that the simulator multiplies as all others."""

@@ -6,7 +6,13 @@ and t + 4 in column g; of the sums rows g and g + 8 in columns 2t and 2t + 1 (PT
 fragments for mma.m16n8k8"). What a warp reads from shared memory lies in 32 banks, because the
 pitch of a slice is 8 more than a multiple of 32.
 
-Numba's simulator has no lanes; there the tiles of tensor cores are multiplied as all others are.
+`mma.sync.m16n8k16` takes bfloat16 two in a register, terms 2k and 2k + 1, the first in the lower
+half: its registers are where those of TF32 are, with pairs in place of terms ("Matrix fragments for
+mma.m16n8k16 with floating point type"). So pairs lie in shared memory as one float32 would, each
+half stored by the thread that has it, and all else is shared with TF32.
+
+Numba's simulator has no lanes; there the tiles of tensor cores are multiplied as all others are,
+their numbers rounded as here (`simulator`).
 """
 
 from __future__ import annotations
@@ -24,10 +30,11 @@ from .tile import Tile
 cuda: Any = numba_cuda()
 _untyped: Any = intrinsic
 
-_MMA = (
-    "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
-    "{$0, $1, $2, $3}, {$4, $5, $6, $7}, {$8, $9}, {$10, $11, $12, $13};"
-)
+_SHAPES = {
+    "tf32": "m16n8k8.row.col.f32.tf32.tf32.f32",
+    "bfloat16": "m16n8k16.row.col.f32.bf16.bf16.f32",
+}
+_OPERANDS = "{$0, $1, $2, $3}, {$4, $5, $6, $7}, {$8, $9}, {$10, $11, $12, $13};"
 
 
 @_untyped
@@ -43,28 +50,55 @@ def to_tf32(typingctx: Any, x: Any) -> Any:
 
 
 @_untyped
-def mma(
-    typingctx: Any, a0: Any, a1: Any, a2: Any, a3: Any, b0: Any, b1: Any, c0: Any, c1: Any,
-    c2: Any, c3: Any,
-) -> Any:  # fmt: skip
-    """The sums of a lane after one product of fragments; all numbers are float32."""
-    of_lane = types.UniTuple(types.float32, 4)
+def store_bfloat16(typingctx: Any, shared: Any, at: Any, x: Any) -> Any:
+    """Write the bfloat16 nearest to x, a half to an even one, to a place counted in 16 bits."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        bits, number = ir.IntType(32), ir.FloatType()
-        kind = ir.FunctionType(ir.LiteralStructType([number] * 4), [bits] * 6 + [number] * 4)
-        code = ir.InlineAsm(kind, _MMA, "=f,=f,=f,=f,r,r,r,r,r,r,f,f,f,f", side_effect=True)
-        operands = [builder.bitcast(a, bits) for a in arguments[:6]]
-        found = builder.call(code, [*operands, *arguments[6:]])
-        parts = [builder.extract_value(found, i) for i in range(4)]
-        return context.make_tuple(builder, of_lane, parts)
+        half, number = ir.IntType(16), ir.FloatType()
+        array, place, value = arguments
+        convert = ir.InlineAsm(ir.FunctionType(half, [number]), "cvt.rn.bf16.f32 $0, $1;", "=h,f")
+        memory = context.make_array(signature.args[0])(context, builder, array).data
+        halves = builder.bitcast(memory, half.as_pointer(memory.type.addrspace))
+        wide = builder.zext(place, ir.IntType(64))
+        builder.store(builder.call(convert, [value]), builder.gep(halves, [wide]))
+        return context.get_dummy_value()
 
-    return of_lane(*[types.float32] * 10), codegen
+    return types.void(shared, types.uint32, types.float32), codegen
+
+
+def _fragments(to: str) -> Any:
+    """The intrinsic that multiplies fragments of numbers that were rounded to TF32 or bfloat16."""
+    text = f"mma.sync.aligned.{_SHAPES[to]} {_OPERANDS}"
+
+    def mma(
+        typingctx: Any, a0: Any, a1: Any, a2: Any, a3: Any, b0: Any, b1: Any, c0: Any, c1: Any,
+        c2: Any, c3: Any,
+    ) -> Any:  # fmt: skip
+        of_lane = types.UniTuple(types.float32, 4)
+
+        def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            bits, number = ir.IntType(32), ir.FloatType()
+            kind = ir.FunctionType(ir.LiteralStructType([number] * 4), [bits] * 6 + [number] * 4)
+            code = ir.InlineAsm(kind, text, "=f,=f,=f,=f,r,r,r,r,r,r,f,f,f,f", side_effect=True)
+            operands = [builder.bitcast(a, bits) for a in arguments[:6]]
+            found = builder.call(code, [*operands, *arguments[6:]])
+            parts = [builder.extract_value(found, i) for i in range(4)]
+            return context.make_tuple(builder, of_lane, parts)
+
+        return of_lane(*[types.float32] * 10), codegen
+
+    return _untyped(mma)
+
+
+MMA = {to: _fragments(to) for to in _SHAPES}
+"""The sums of a lane after one product of fragments: six registers, four sums, all float32."""
 
 
 def multiplier(tile: Tile) -> Any:
     """`tile.multiplier` for tensor cores: a warp's part is `2 x 4` products of fragments."""
-    slices = tile.depth // 8
+    # 8 terms of TF32, or 8 pairs of bfloat16, a product of fragments.
+    slices = tile.depth // (16 if tile.packed else 8)
+    mma = MMA[tile.tensor]
     a_pitch, b_pitch = tile.pitch(tile.rows, "float32"), tile.pitch(tile.columns, "float32")
     a_half, b_half = 4 * a_pitch, 4 * b_pitch
     high, across = tile.tall // 2, tile.wide // 2

@@ -14,13 +14,13 @@ and `weights` read a convolution's pictures in place of the matrix of patches th
 
 from __future__ import annotations
 
-import os
 from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numba import uint32
 
+from . import precision, simulator
 from .driver import Limits, simulated
 from .launch import inlined
 
@@ -33,7 +33,7 @@ class Tile(NamedTuple):
         depth: terms of the sums that lie in shared memory at a time.
         tall, wide: what a thread computes.
         speed: products in a microsecond and block against those of the largest tile, an estimate.
-        tensor: whether tensor cores multiply it, in TF32.
+        tensor: "tf32" or "bfloat16" where tensor cores multiply numbers rounded to that, else "".
     """
 
     rows: int
@@ -42,7 +42,7 @@ class Tile(NamedTuple):
     tall: int
     wide: int
     speed: float = 1.0
-    tensor: bool = False
+    tensor: str = ""
 
     @property
     def threads(self) -> int:
@@ -68,8 +68,17 @@ class Tile(NamedTuple):
         """
         return length + (8 if self.tensor else 16 // np.dtype(dtype).itemsize)
 
+    @property
+    def packed(self) -> bool:
+        """Whether two terms lie in one number of shared memory, in 16 bits each."""
+        return self.tensor == "bfloat16" and not simulated()
+
+    def slice(self, length: int, dtype: Any) -> int:
+        """Numbers of shared memory that a slice of `depth` terms takes."""
+        return self.depth // (2 if self.packed else 1) * self.pitch(length, dtype)
+
     def __str__(self) -> str:
-        return f"{self.rows}x{self.columns}{'_tf32' if self.tensor else ''}"
+        return f"{self.rows}x{self.columns}{'_' * bool(self.tensor)}{self.tensor}"
 
 
 # A thread must copy as many numbers of each operand as any other, and a row of threads must not be
@@ -86,23 +95,19 @@ ALIGNED = None if simulated() else 16
 """Bytes at which shared arrays begin, so that 4 numbers are read at once; simulated ones cannot."""
 SMALL_TILES: tuple[Tile, ...] = (Tile(8, 16, 4, 2, 2), Tile(16, 8, 4, 4, 2))
 # A warp has 32 x 32 numbers: 2 x 4 products of 16 x 8 by tensor cores.
-TENSOR_TILES: tuple[Tile, ...] = (
-    (Tile(32, 32, 8, 4, 8, 1.0, True),)
-    if simulated()
-    else (Tile(128, 64, 16, 4, 8, 1.0, True), Tile(64, 32, 16, 4, 8, 0.6, True))
-)
-
-
-_tf32 = {"wanted": os.environ.get("MINIGRAD_TF32", "0") not in ("", "0")}
+TENSOR_TILES: dict[str, tuple[Tile, ...]] = {
+    to: (
+        (Tile(32, 32, 8, 4, 8, 1.0, to),)
+        if simulated()
+        else (Tile(128, 64, 16, 4, 8, 1.0, to), Tile(64, 32, 16, 4, 8, 0.6, to))
+    )
+    for to in ("tf32", "bfloat16")
+}
 
 
 def use_tf32(wanted: bool) -> None:
-    """Whether cards with tensor cores multiply float32 in TF32; off unless MINIGRAD_TF32=1 is set.
-
-    TF32 has the range of float32 and 10 bits of mantissa: a product then has 3 right digits instead
-    of 7. Sums are kept in float32.
-    """
-    _tf32["wanted"] = bool(wanted)
+    """TF32 or float32: `minigrad.cuda.set_matmul_precision` under its older name."""
+    precision.set_precision("tf32" if wanted else "float32")
 
 
 def tiles(dtype: Any, limits: Limits | None = None) -> tuple[Tile, ...]:
@@ -110,14 +115,11 @@ def tiles(dtype: Any, limits: Limits | None = None) -> tuple[Tile, ...]:
 
     The simulator's have few threads.
     """
-    if limits is not None and _tf32["wanted"] and np.dtype(dtype) == np.float32:
-        if simulated() or limits.capability >= TENSOR_CAPABILITY:
-            return TENSOR_TILES
+    if limits is not None and np.dtype(dtype) == np.float32:
+        to = precision.on(limits.capability)
+        if to != "float32":
+            return TENSOR_TILES[to]
     return SMALL_TILES if simulated() else TILES[np.dtype(dtype).name]
-
-
-TENSOR_CAPABILITY = (8, 0)
-"""The first cards whose tensor cores know TF32."""
 
 
 def pick(
@@ -209,13 +211,38 @@ def placer(tile: Tile) -> Any:
 
 
 @cache
+def putter(tile: Tile, dtype: Any, length: int) -> Any:
+    """The helper that stores a number: `put(shared, at, k, i, x)`.
+
+    It becomes term k of row or column i, of `length`, in the slice that begins at `at`, rounded to
+    what tensor cores multiply.
+    """
+    pitch = tile.pitch(length, dtype)
+    rounded = rounder(tile)
+
+    def put(shared, at, k, i, x):
+        shared[uint32(at + k * pitch + i)] = rounded(x)
+
+    def put_half(shared, at, k, i, x):
+        store_bfloat16(shared, uint32((at + (k >> 1) * pitch + i) * 2 + (k & 1)), x)
+
+    if tile.packed:
+        from .tensor import store_bfloat16
+
+        return inlined(put_half)
+    return inlined(put)
+
+
+@cache
 def rounder(tile: Tile) -> Any:
-    """The helper that a number passes on its way into shared memory: to TF32, or as it is."""
+    """The helper that a number passes on its way into shared memory: rounded, or as it is."""
 
     def same(x):
         return x
 
-    if tile.tensor and not simulated():
+    if simulated() and tile.tensor:
+        return simulator.ROUND[tile.tensor]
+    if tile.tensor == "tf32":
         from .tensor import to_tf32
 
         return to_tf32

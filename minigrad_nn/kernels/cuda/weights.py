@@ -33,7 +33,7 @@ from .driver import numba_cuda
 from .launch import Kernel, kernel, line
 from .plan import TERM
 from .product import add_parts
-from .tile import ALIGNED, Tile, multiplier, pick, placer, rounder, tiles
+from .tile import ALIGNED, Tile, multiplier, pick, placer, putter, tiles
 
 cuda: Any = numba_cuda()
 
@@ -48,9 +48,9 @@ def correlate(tile: Tile, dtype: Any) -> Kernel:
     zero, name = real(0), np.dtype(dtype).name
     multiply = multiplier(tile, dtype)
     rows, columns, depth, tall, wide, threads = *tile[:5], tile.threads
-    whereabouts, rounded = placer(tile), rounder(tile)
-    a_pitch, b_pitch = tile.pitch(rows, dtype), tile.pitch(columns, dtype)
-    a_slice, b_slice = depth * a_pitch, depth * b_pitch
+    whereabouts = placer(tile)
+    put_a, put_b = putter(tile, dtype, rows), putter(tile, dtype, columns)
+    a_slice, b_slice = tile.slice(rows, dtype), tile.slice(columns, dtype)
     a_room, b_room = 2 * a_slice, 2 * b_slice
     a_share, b_share = rows * depth // threads, columns * depth // threads
     a_run, a_step, b_run, b_step = tile.runs
@@ -134,13 +134,9 @@ def correlate(tile: Tile, dtype: Any) -> Kernel:
             if step < steps:
                 turn = step % 2
                 for s in range(a_share):
-                    sa[uint32(turn * a_slice + mine * a_pitch + beside + s * apart)] = rounded(
-                        rounded(a_next[s])
-                    )
+                    put_a(sa, turn * a_slice, mine, beside + s * apart, a_next[s])
                 for s in range(b_share):
-                    sb[uint32(turn * b_slice + mine * b_pitch + beside + s * apart)] = rounded(
-                        rounded(b_next[s])
-                    )
+                    put_b(sb, turn * b_slice, mine, beside + s * apart, b_next[s])
                 cuda.syncthreads()
         row += my_row
         column += my_column

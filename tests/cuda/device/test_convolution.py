@@ -19,8 +19,11 @@ from tests.cuda.device.guarded import GuardedWorkspace, Zones
 from tests.cuda.device.settings import DTYPES, few
 from tests.kernels import reference
 
-# Those of tensor cores too, which round to TF32: whole numbers stay as they are.
-TILES = {"float32": tile.tiles("float32") + tile.TENSOR_TILES, "float64": tile.tiles("float64")}
+# Those of tensor cores too, which round: small whole numbers stay as they are.
+TILES = {
+    "float32": sum(tile.TENSOR_TILES.values(), tile.tiles("float32")),
+    "float64": tile.tiles("float64"),
+}
 
 
 def whole(rng, *shape, dtype=np.float32):
@@ -232,21 +235,6 @@ def test_long_sums_of_few_results_are_cut(card):
     best, pieces, length = tile.pick("float32", limits, 64, 64, 1, 1 << 20)
     assert pieces > 1 and pieces * length >= 1 << 20 and length % best.depth == 0
     assert tile.pick("float32", card.driver.limits, 4096, 4096, 1, 64)[1] == 1
-
-
-def test_tf32_is_taken_where_it_is_wanted_and_there(card):
-    rng = np.random.default_rng(0)
-    a, b = whole(rng, 5, 7), whole(rng, 7, 3)
-    assert not tile.tiles("float32", card.driver.limits)[0].tensor
-    tile.use_tf32(True)
-    try:
-        assert tile.tiles("float32", card.driver.limits)[0].tensor
-        assert not tile.tiles("float64", card.driver.limits)[0].tensor
-        found = product.matmul(card.from_numpy(a), card.from_numpy(b))
-    finally:
-        tile.use_tf32(False)
-    assert np.array_equal(found.to_numpy(), a @ b)
-    assert not tile.tiles("float32", card.driver.limits)[0].tensor
 
 
 class LikeCupy:
