@@ -8,6 +8,7 @@ function that is not here raises, and says what to do instead.
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 from . import elementwise, index, reduce
 from .array import CudaArray
 
-__all__ = ["FUNCTIONS", "Functions", "array_function", "array_ufunc"]
+__all__ = ["FUNCTIONS", "HOSTED", "Functions", "array_function", "array_ufunc"]
 
 FUNCTIONS: dict[Any, Callable[..., Any]] = {}
 """What computes a function of NumPy: called with the class of the card's arrays first."""
@@ -102,17 +103,23 @@ def array_ufunc(
         return index.add_at(buffer, where, value)
     if options.pop("casting", "same_kind") not in ("same_kind", "unsafe"):
         raise _refuse(f"numpy.{name} with a casting of its own")
+    if options.get("where") is True or options.get("where") is np._NoValue:
+        del options["where"]
+    known = {"__call__": {"dtype"}, "accumulate": {"axis", "dtype"}}
+    known["reduce"] = {"axis", "dtype", "keepdims", "initial"}
+    if method not in known or set(options) - known[method]:
+        called = name if method == "__call__" else f"{name}.{method}"
+        more = " and ".join(set(options) - known.get(method, set()))
+        raise _refuse(f"numpy.{called}{f' with {more}' if more else ''}")
     values = operands_of(name, kind, inputs)
     if method == "reduce":
-        options.pop("where", None)
         if options.get("initial", 0) is np._NoValue:
             del options["initial"]
         (whole,) = values
         return reduce.reduce(ufunc, whole, out=target, **options)
     if method == "accumulate":
-        return reduce.accumulate(ufunc, *values, **options)
-    if method != "__call__" or set(options) - {"dtype"}:
-        raise _refuse(f"numpy.{name}.{method} with {', '.join(options) or 'no options'}")
+        found = reduce.accumulate(ufunc, *values, **options)
+        return found if target is None else elementwise.assign(target, found)
     if ufunc is np.matmul:
         a, b = values
         return _matmul(a, b, target)
@@ -122,10 +129,23 @@ def array_ufunc(
 def array_function(x: CudaArray, function: Any, args: tuple, options: dict[str, Any]) -> Any:
     """A function that was called with a card's array: what `__array_function__` does."""
     found = FUNCTIONS.get(function)
+    name = f"{getattr(function, '__module__', 'numpy')}.{function.__name__}"
     if found is None:
-        module = getattr(function, "__module__", "numpy")
-        raise _refuse(f"{module}.{function.__name__}")
+        raise _refuse(name)
+    unknown = set(options) - _options_of(found)
+    if unknown and not (function in HOSTED or function in VIEWS):
+        raise _refuse(f"{name} with {' and '.join(sorted(unknown))}")
     return found(type(x), *args, **options)
+
+
+@functools.cache
+def _options_of(implementation: Callable) -> set[str]:
+    return set(inspect.signature(implementation).parameters)
+
+
+def _in_rows(name: str, order: str, *others: str) -> None:
+    if order not in ("C", *others):
+        raise _refuse(f"{name} with order {order!r}")
 
 
 # --- what an array is ----------------------------------------------------------------------------
@@ -187,36 +207,67 @@ def _full(kind: Any, shape: Any, value: Any, dtype: Any = None, order: str = "C"
 
 
 @_for(np.empty_like)
-def _empty_like(kind: Any, x: Any, dtype: Any = None, shape: Any = None, **more: Any) -> CudaArray:
+def _empty_like(
+    kind: Any,
+    x: Any,
+    dtype: Any = None,
+    order: str = "K",
+    subok: bool = True,
+    shape: Any = None,
+) -> CudaArray:
     return kind.empty(x.shape if shape is None else shape, x.dtype if dtype is None else dtype)
 
 
 @_for(np.zeros_like)
-def _zeros_like(kind: Any, x: Any, dtype: Any = None, shape: Any = None, **more: Any) -> CudaArray:
-    return elementwise.assign(_empty_like(kind, x, dtype, shape), 0)
+def _zeros_like(
+    kind: Any,
+    x: Any,
+    dtype: Any = None,
+    order: str = "K",
+    subok: bool = True,
+    shape: Any = None,
+) -> CudaArray:
+    return elementwise.assign(_empty_like(kind, x, dtype, shape=shape), 0)
 
 
 @_for(np.ones_like)
-def _ones_like(kind: Any, x: Any, dtype: Any = None, shape: Any = None, **more: Any) -> CudaArray:
-    return elementwise.assign(_empty_like(kind, x, dtype, shape), 1)
+def _ones_like(
+    kind: Any,
+    x: Any,
+    dtype: Any = None,
+    order: str = "K",
+    subok: bool = True,
+    shape: Any = None,
+) -> CudaArray:
+    return elementwise.assign(_empty_like(kind, x, dtype, shape=shape), 1)
 
 
 @_for(np.full_like)
 def _full_like(
-    kind: Any, x: Any, value: Any, dtype: Any = None, shape: Any = None, **more: Any
+    kind: Any,
+    x: Any,
+    fill_value: Any,
+    dtype: Any = None,
+    order: str = "K",
+    subok: bool = True,
+    shape: Any = None,
 ) -> CudaArray:
-    return elementwise.assign(_empty_like(kind, x, dtype, shape), value)
+    return elementwise.assign(_empty_like(kind, x, dtype, shape=shape), fill_value)
 
 
 @_for(np.asarray, np.array, np.ascontiguousarray)
-def _asarray(kind: Any, data: Any, dtype: Any = None, **more: Any) -> CudaArray:
+def _asarray(
+    kind: Any, data: Any, dtype: Any = None, copy: bool | None = None, order: str = "K"
+) -> CudaArray:
+    _in_rows("numpy.array", order, "K", "A")
     if isinstance(data, CudaArray):
-        return data.astype(data.dtype if dtype is None else dtype, copy=more.get("copy", False))
+        return data.astype(data.dtype if dtype is None else dtype, copy=bool(copy))
     return kind.from_numpy(np.asarray(data, dtype))
 
 
 @_for(np.copy)
-def _copy(kind: Any, x: CudaArray, *more: Any, **options: Any) -> CudaArray:
+def _copy(kind: Any, x: CudaArray, order: str = "K", subok: bool = False) -> CudaArray:
+    _in_rows("numpy.copy", order, "K", "A")
     return x.copy()
 
 
@@ -237,7 +288,7 @@ def _as_ghosts(function: Any) -> None:
     FUNCTIONS[function] = arrange
 
 
-for _arrange in (
+VIEWS = (
     np.transpose,
     np.swapaxes,
     np.moveaxis,
@@ -245,7 +296,9 @@ for _arrange in (
     np.squeeze,
     np.broadcast_to,
     np.diagonal,
-):
+)
+"""What NumPy does to ghosts."""
+for _arrange in VIEWS:
     _as_ghosts(_arrange)
 
 
@@ -258,12 +311,14 @@ def _flip(kind: Any, x: CudaArray, axis: Any = None) -> CudaArray:
 
 
 @_for(np.reshape)
-def _reshape(kind: Any, x: CudaArray, shape: Any = None, **more: Any) -> CudaArray:
+def _reshape(kind: Any, x: CudaArray, shape: Any = None, order: str = "C") -> CudaArray:
+    _in_rows("numpy.reshape", order)
     return x.reshape(shape)
 
 
 @_for(np.ravel)
 def _ravel(kind: Any, x: CudaArray, order: str = "C") -> CudaArray:
+    _in_rows("numpy.ravel", order)
     return x.reshape(-1)
 
 
@@ -310,12 +365,14 @@ def _clip(kind: Any, x: Any, low: Any = None, high: Any = None, out: Any = None)
 
 
 @_for(np.pad)
-def _pad(kind: Any, x: CudaArray, width: Any, mode: str = "constant", **more: Any) -> CudaArray:
+def _pad(
+    kind: Any, x: CudaArray, pad_width: Any, mode: str = "constant", constant_values: Any = 0
+) -> CudaArray:
     if mode != "constant":
         raise _refuse(f"numpy.pad of mode {mode!r}")
-    pairs = np.broadcast_to(width, (x.ndim, 2)).tolist()
+    pairs = np.broadcast_to(pad_width, (x.ndim, 2)).tolist()
     shape = tuple(n + before + after for n, (before, after) in zip(x.shape, pairs, strict=True))
-    found = _full(kind, shape, more.get("constant_values", 0), x.dtype)
+    found = _full(kind, shape, constant_values, x.dtype)
     found[tuple(slice(b, b + n) for n, (b, _) in zip(x.shape, pairs, strict=True))] = x
     return found
 
@@ -392,11 +449,16 @@ _choice(np.all, np.logical_and)
 
 @_for(np.mean)
 def _mean(
-    kind: Any, x: CudaArray, axis: Any = None, dtype: Any = None, out: Any = None, **more: Any
+    kind: Any,
+    x: CudaArray,
+    axis: Any = None,
+    dtype: Any = None,
+    out: Any = None,
+    keepdims: bool = False,
 ) -> CudaArray:
     if dtype is None and x.dtype.kind in "biu":
         dtype = np.float64
-    total = reduce.reduce(np.add, x, axis, dtype, None, more.get("keepdims", False))
+    total = reduce.reduce(np.add, x, axis, dtype, None, keepdims)
     count = x.size // max(total.size, 1)
     return np.divide(total, total.dtype.type(count), out=out)
 
@@ -407,13 +469,19 @@ def _count_nonzero(kind: Any, x: CudaArray, axis: Any = None, keepdims: bool = F
 
 
 @_for(np.argmax)
-def _argmax(kind: Any, x: CudaArray, axis: Any = None, out: Any = None, **more: Any) -> CudaArray:
-    return reduce.arg("argmax", x, axis, more.get("keepdims", False))
+def _argmax(
+    kind: Any, x: CudaArray, axis: Any = None, out: Any = None, keepdims: bool = False
+) -> CudaArray:
+    found = reduce.arg("argmax", x, axis, keepdims)
+    return found if out is None else elementwise.assign(out, found)
 
 
 @_for(np.argmin)
-def _argmin(kind: Any, x: CudaArray, axis: Any = None, out: Any = None, **more: Any) -> CudaArray:
-    return reduce.arg("argmin", x, axis, more.get("keepdims", False))
+def _argmin(
+    kind: Any, x: CudaArray, axis: Any = None, out: Any = None, keepdims: bool = False
+) -> CudaArray:
+    found = reduce.arg("argmin", x, axis, keepdims)
+    return found if out is None else elementwise.assign(out, found)
 
 
 @_for(np.cumsum)
@@ -464,7 +532,9 @@ def _dot(kind: Any, a: Any, b: Any, out: Any = None) -> CudaArray:
 
 
 @_for(np.einsum)
-def _einsum(kind: Any, formula: str, *operands: CudaArray, **more: Any) -> CudaArray:
+def _einsum(
+    kind: Any, formula: str, *operands: CudaArray, out: Any = None, optimize: Any = False
+) -> CudaArray:
     """Operands are taken in one after another; each index of a term stands there once."""
     inputs, _, result = formula.partition("->")
     terms = inputs.split(",")
@@ -476,6 +546,8 @@ def _einsum(kind: Any, formula: str, *operands: CudaArray, **more: Any) -> CudaA
         x, term = _pair(x, term, y, other, wanted)
     x, term = _summed(x, term, set(result))
     found = x.transpose([term.index(name) for name in result])
+    if out is not None:
+        return elementwise.assign(out, found)
     return found.copy() if found.base is not None else found
 
 
@@ -529,8 +601,7 @@ def _on_the_host(function: Any) -> None:
     FUNCTIONS[function] = compute
 
 
-# Small matrices and orders, seldom in the middle of a training step.
-for _hosted in (
+HOSTED = (
     np.argsort,
     np.sort,
     np.linalg.inv,
@@ -539,5 +610,7 @@ for _hosted in (
     np.linalg.cholesky,
     np.linalg.svd,
     np.delete,
-):
-    _on_the_host(_hosted)
+)
+"""Orders and small matrices, seldom in the middle of a training step: copied there and back."""
+for _function in HOSTED:
+    _on_the_host(_function)

@@ -417,7 +417,10 @@ def arg(name: str, x: CudaArray, axis: int | None = None, keepdims: bool = False
 def accumulate(ufunc: Any, x: CudaArray, axis: int | None = 0, dtype: Any = None) -> CudaArray:
     """Running sums or products along an axis, as `ufunc.accumulate` of NumPy; None flattens."""
     if ufunc not in JOINS:
-        raise NotImplementedError(f"numpy.{ufunc.__name__}.accumulate is not written for CUDA")
+        raise NotImplementedError(
+            f"numpy.{ufunc.__name__}.accumulate is not written for CUDA: compute it on the CPU, "
+            'with .to("cpu") on tensors'
+        )
     if axis is None:
         x, axis = x.reshape(-1), 0
     (axis,) = normal_axes(x, axis)

@@ -2,12 +2,14 @@
 
 import operator
 import pickle
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad_nn.kernels.cuda import elementwise, reduce
+from minigrad_nn.kernels.cuda import elementwise, protocol, reduce
 from minigrad_nn.kernels.cuda.scalars import SCALARS
 
 KINDS = "fdli?e"
@@ -209,6 +211,79 @@ def test_what_is_not_there_says_what_to_do(card):
         np.asarray(x)
     with pytest.raises(TypeError, match="do not mix"):
         operator.add(x, np.ones(3))
+
+
+# What would be computed wrongly if an argument were passed over, and what there is not.
+REFUSED = {
+    "a mask of a sum": lambda x: np.add.reduce(x, axis=0, where=x > 1),
+    "a mask of numpy.sum": lambda x: np.sum(x, where=x > 1),
+    "a mask of numpy.mean": lambda x: np.mean(x, where=x > 1),
+    "a mask of an element": lambda x: np.add(x, 1, where=x > 1),
+    "a mask of numpy.max": lambda x: np.max(x, where=x > 1, initial=0.0),
+    "columns first": lambda x: np.reshape(x, (3, 2), order="F"),
+    "columns first, ravelled": lambda x: np.ravel(x, "F"),
+    "a type of the whole": lambda x: np.concatenate([x, x], dtype="d"),
+    "other edges": lambda x: np.pad(x, 1, mode="edge"),
+    "another casting": lambda x: np.add(x, 1, casting="no"),
+    "reduceat": lambda x: np.add.reduceat(x, [0, 1]),
+    "outer": lambda x: np.add.outer(x, x),
+    "another at": lambda x: np.subtract.at(x, 0, 1.0),
+    "another reduction": lambda x: np.subtract.reduce(x),
+    "another accumulation": lambda x: np.subtract.accumulate(x),
+    "a remainder": lambda x: x % 2,
+    "shifts": lambda x: x.astype("i4") << 1,
+    "a product of integers": lambda x: x.astype(int) @ x.T.astype(int),
+    "a dot with three axes": lambda x: np.dot(x, np.ones((1, 3, 2), like=x)),
+    "qr": lambda x: np.linalg.qr(x),
+    "eigh": lambda x: np.linalg.eigh(x[:, :2]),
+    "norm": lambda x: np.linalg.norm(x),
+    "unique": lambda x: np.unique(x),
+    "nonzero": lambda x: np.nonzero(x),
+    "var": lambda x: np.var(x),
+}
+
+
+@pytest.mark.parametrize("function", REFUSED.values(), ids=REFUSED)
+def test_nothing_is_passed_over_in_silence(function, card):
+    x = card.from_numpy(np.arange(6.0).reshape(2, 3))
+    with pytest.raises(NotImplementedError, match=r"is not written for CUDA: .* \.to\(\"cpu\"\)"):
+        function(x)
+
+
+def test_results_go_where_they_are_wanted(card):
+    x = np.arange(6.0, dtype="f").reshape(2, 3)
+    there = card.from_numpy(x)
+    for compute, shape, dtype in (
+        (lambda a, out: np.argmax(a, 0, out=out), 3, "i8"),
+        (lambda a, out: np.argmin(a, 1, out=out), 2, "i8"),
+        (lambda a, out: np.einsum("ij->j", a, out=out), 3, "f"),
+        (lambda a, out: np.add.accumulate(a, 1, out=out), (2, 3), "f"),
+        (lambda a, out: np.mean(a, 0, out=out), 3, "f"),
+    ):
+        wanted, out = np.zeros(shape, dtype), card.empty(shape, dtype)
+        compute(x, wanted)
+        compute(there, out)
+        same(out, wanted, 1e-6)
+
+
+def test_the_page_lists_what_there_is():
+    page = Path(__file__).parents[3] / "docs" / "api" / "cuda.md"
+    rows = dict(re.findall(r"^\| ([a-z][^|]*?) *\| (.*?) *\|$", page.read_text(), re.MULTILINE))
+    listed = {kind: set(re.findall(r"`([\w.]+)`", names)) for kind, names in rows.items()}
+
+    def names(functions):
+        return {f"{f.__module__}.{f.__name__}".removeprefix("numpy.") for f in functions}
+
+    hosted, views = names(protocol.HOSTED), names(protocol.VIEWS)
+    assert listed["elements"] == {ufunc.__name__ for ufunc in SCALARS}
+    assert listed["reductions"] == {
+        f"{ufunc.__name__}.{way}" for ufunc in reduce.JOINS for way in ("reduce", "accumulate")
+    }
+    assert listed["on the host"] == hosted
+    assert views <= listed["views and shapes"]
+    others = set().union(*(listed[k] for k in listed if k not in ("elements", "on the host")))
+    functions = {name for name in others if not name.endswith((".reduce", ".accumulate", ".at"))}
+    assert functions - {"matmul"} == names(protocol.FUNCTIONS) - hosted
 
 
 def test_arrays_survive_pickling(card):

@@ -40,3 +40,36 @@ def test_two_layers():
 @pytest.mark.full
 def test_lenet5():
     agree(LeNet5, (1, 1, 28, 28), [3])
+
+
+OPTIMIZERS = {
+    "nesterov": lambda p: nn.optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=0.1, nesterov=True),
+    "adam": lambda p: nn.optim.Adam(p, lr=0.1),
+    "adamw": lambda p: nn.optim.AdamW(p, lr=0.1),
+    "rmsprop": lambda p: nn.optim.RMSprop(p, lr=0.1, momentum=0.5, centered=True),
+    "adagrad": lambda p: nn.optim.Adagrad(p, lr=0.1),
+}
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_every_optimizer(make):
+    found = []
+    for device in "cpu", "cuda":
+        weight = nn.Parameter(np.arange(-2.0, 4.0, dtype=np.float32).reshape(2, 3))
+        layer = nn.ModuleList()
+        layer.weight = weight
+        layer.to(device)
+        optimizer = make(layer.parameters())
+        average = nn.optim.ExponentialMovingAverage(layer.parameters(), 0.5)
+        for _ in range(3):
+            optimizer.zero_grad()
+            (weight**3).sum().backward()
+            nn.optim.clip_grad_norm_(layer.parameters(), 5.0)
+            optimizer.step()
+            average.update()
+            optimizer.load_state_dict(optimizer.state_dict())
+        assert weight.device == mg.backend.get_device(device).name
+        with average.applied():
+            found.append((weight.numpy().copy(), weight.grad.numpy()))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-6)
