@@ -19,6 +19,7 @@ launch has few of them (`line`).
 from __future__ import annotations
 
 import functools
+import sys
 import threading
 import types
 from collections.abc import Callable
@@ -37,6 +38,8 @@ known: list[Kernel] = []
 
 # Numba's simulator knows one launch at a time.
 _lock = threading.RLock()
+
+_WARNS = "CUDA_LOW_OCCUPANCY_WARNINGS"
 
 BLOCK = 256
 """Threads of a block where a kernel does not mind."""
@@ -115,7 +118,23 @@ class Kernel:
         if card is None:
             raise TypeError(f"{self.name}: a kernel needs an array, to know its card")
         with _lock, card.driver:
-            self.dispatcher[grid, block, card.stream, shared](*passed)
+            self.configured(grid, block, card.stream, shared)(*passed)
+
+    def configured(self, grid: Any, block: Any, stream: Any, shared: int) -> Any:
+        """Numba's launch of this size.
+
+        Numba would warn of every launch that does not fill a card, as a small array does not.
+        """
+        dispatcher = self.dispatcher
+        config = getattr(sys.modules[type(dispatcher).__module__], "config", None)
+        warns = getattr(config, _WARNS, 0)
+        if not warns:
+            return dispatcher[grid, block, stream, shared]
+        setattr(config, _WARNS, 0)
+        try:
+            return dispatcher[grid, block, stream, shared]
+        finally:
+            setattr(config, _WARNS, warns)
 
 
 def kernel(*signatures: str, **options: Any) -> Callable[[Callable[..., Any]], Kernel]:

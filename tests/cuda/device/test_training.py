@@ -1,11 +1,14 @@
 """A training step on a card equals the CPU's: loss, gradients, parameters after it."""
 
+import gc
+
 import numpy as np
 import pytest
 
 import minigrad as mg
 import minigrad_nn as nn
 from minigrad_nn import functional as F
+from minigrad_nn.kernels.cuda.driver import simulated
 from minigrad_nn.models import LeNet5
 
 
@@ -73,3 +76,39 @@ def test_every_optimizer(make):
             found.append((weight.numpy().copy(), weight.grad.numpy()))
     for one, other in zip(*found, strict=True):
         np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("steps", [10, pytest.param(300, marks=pytest.mark.full)])
+def test_memory_does_not_grow_from_step_to_step(card, steps):
+    """Nor with the garbage collector off: nothing of a step waits for it."""
+    if not simulated():
+        steps *= 100
+    model = nn.Sequential(nn.Linear(3, 2), nn.Dropout(0.5), nn.ReLU()).to("cuda")
+    optimizer = nn.optim.Adam(model.parameters(), lr=0.01)
+    x = mg.tensor(np.ones((2, 3), np.float32)).to("cuda")
+
+    def step():
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), [1, 0])
+        loss.backward()
+        optimizer.step()
+        loss.item()
+
+    for _ in range(3):  # tables, states of the optimiser, and memory to hand out again
+        step()
+    gc.collect()
+    before = mg.cuda.memory_stats()
+    gc.disable()
+    try:
+        mg.cuda.reset_peak_memory()
+        step()
+        peak = mg.cuda.memory_stats().peak_allocated
+        for _ in range(steps):
+            step()
+    finally:
+        gc.enable()
+    after = mg.cuda.memory_stats()
+    assert after.requests > before.requests + 5 * steps
+    assert (after.allocated, after.arrays) == (before.allocated, before.arrays)
+    assert (after.reserved, after.segments) == (before.reserved, before.segments)
+    assert after.peak_allocated == peak
