@@ -8,7 +8,7 @@ from tests.cuda import compiling
 
 
 def test_a_small_launch_is_no_matter_for_a_warning():
-    """Numba's own would be one at each new size; among tests, where warnings are errors, a failure."""
+    """Numba warns at each new size: among tests, where warnings are errors, that is a failure."""
     reason = compiling.why_not()
     if reason:
         pytest.skip(reason)
