@@ -126,7 +126,8 @@ def sheet(card: Card, planes: int, length: int) -> tuple[tuple[int, int], tuple[
 class Scratch:
     """Scratch memory for one kernel call: the caller's workspace, or the card's allocator.
 
-    The allocator keeps what it gave out once, so a repeated call asks the card for nothing.
+    The allocator keeps what it gave out once, so a repeated call asks the card for nothing.  A
+    workspace of the host's memory, which callers have who do not ask where they compute, is none.
     """
 
     def __init__(self, workspace: Workspace | None, like: CudaArray) -> None:
@@ -139,7 +140,10 @@ class Scratch:
     def take(self, shape: tuple[int, ...], dtype: Any) -> CudaArray:
         """An array that holds whatever was there."""
         if self._workspace is not None:
-            return self._workspace.take(shape, dtype)
+            found = self._workspace.take(shape, dtype)
+            if isinstance(found, self._kind):
+                return found
+            self._workspace = None
         return self._kind.empty(shape, dtype)
 
 

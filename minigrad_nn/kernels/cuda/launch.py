@@ -108,12 +108,17 @@ class Kernel:
             arguments: what the kernel takes; `CudaArray`s as they are.
             shared: bytes of dynamic shared memory.
             card: where to start it, where all arrays are given as Numba's.
+
+        Raises:
+            TypeError: an array in the host's memory, which Numba would copy there and back.
         """
         passed = []
         for argument in arguments:
             if isinstance(argument, CudaArray):
                 card = argument.card
                 argument = argument.device_array
+            elif isinstance(argument, np.ndarray):
+                raise TypeError(f"{self.name}: a NumPy array of shape {argument.shape} on a card")
             passed.append(argument)
         if card is None:
             raise TypeError(f"{self.name}: a kernel needs an array, to know its card")

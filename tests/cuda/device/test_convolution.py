@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import minigrad as mg
+from minigrad_nn import functional as F
 from minigrad_nn import kernels
-from minigrad_nn.kernels import Epilogue, Geometry
+from minigrad_nn.kernels import Epilogue, Geometry, blas
 from minigrad_nn.kernels.cuda import library, product, tile
 from minigrad_nn.kernels.cuda.arrays import Scratch, numbered
 from minigrad_nn.kernels.cuda.convolution import TABLE, choose
@@ -223,6 +225,26 @@ def test_matmul_is_numpys(card, left, right):
     if a.ndim == b.ndim == 2:
         back = card.from_numpy(b[::-1].copy())[::-1]
         assert np.array_equal(product.matmul(card.from_numpy(a), back).to_numpy(), a @ b)
+
+
+def test_a_linear_layer_keeps_its_scratch_memory_on_the_card(card, monkeypatch):
+    """Large products bring a workspace of the host, whose arrays no kernel may be given."""
+    monkeypatch.setattr(blas, "SMALL", 0)
+    rng = np.random.default_rng(0)
+    x, w, g = whole(rng, 2, 160), whole(rng, 3, 160), whole(rng, 2, 3)
+    assert tile.pick("float32", card.driver.limits, 2, 3, 1, 160)[1] > 1 or not simulated()
+    leaves = [mg.tensor(a).to("cuda").requires_grad_() for a in (x, w)]
+    y = F.linear(*leaves)
+    y.backward(mg.tensor(g).to("cuda"))
+    assert np.array_equal(y.numpy(), x @ w.T)
+    assert np.array_equal(leaves[0].grad.numpy(), g @ w)
+    assert np.array_equal(leaves[1].grad.numpy(), g.T @ x)
+
+
+def test_no_kernel_takes_memory_of_the_host(card):
+    x = card.from_numpy(np.ones(4, np.float32))
+    with pytest.raises(TypeError, match=r"add_parts_float32: a NumPy array of shape \(4,\)"):
+        product.add_parts("float32")(1, 1, np.ones(4, np.float32), x, x, x, 1, 1, 1, 0)
 
 
 def test_matmul_of_wrong_shapes(card):
