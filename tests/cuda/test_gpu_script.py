@@ -168,6 +168,23 @@ def test_missing_packages_are_named(gpu, monkeypatch):
     assert gpu.run_sanitizer(9) == [{"ok": None, "summary": "compute-sanitizer is not installed"}]
 
 
+def test_threadpoolctl_may_be_missing(gpu, monkeypatch):
+    monkeypatch.setattr(gpu.importlib.util, "find_spec", lambda name: None)
+    with gpu.standing_in() as notes:
+        (folder,) = gpu.STAND_INS
+        text = "from threadpoolctl import ThreadpoolController as T; print(T.__module__)"
+        text += "; print(list(T().select(user_api='blas').lib_controllers))"
+        done = subprocess.run(
+            [sys.executable, "-c", text],
+            env={**os.environ, "PYTHONPATH": folder},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    assert done.stdout == "threadpoolctl\n[]\n" and "threadpoolctl" in notes[0]
+    assert gpu.STAND_INS == [] and not Path(folder).exists()
+
+
 def test_tests_are_divided_among_processes(gpu, monkeypatch):
     dropped, kept = [], []
     hook = types.SimpleNamespace(pytest_deselected=lambda items: dropped.append(items))
