@@ -128,11 +128,10 @@ def set_matmul_precision(precision: str) -> None:
     "bfloat16"    7                      2**-7 + 2**-16, less than 0.008     k / 2**23
     ============  =====================  ==================================  =====================
 
-    That holds for factors that are no subnormal numbers.  Both have the range of float32; NaN and
-    infinity stay, and only what is within half a step of the largest float32 becomes infinite.
-    What is stored, gradients and weights among it, stays
-    float32, and so do float64's products, the plain RNN's steps, depthwise convolutions, and what
-    cuBLAS computes with MINIGRAD_CUBLAS=1.
+    That holds for factors that are no subnormal numbers.  Both have the range of float32: NaN and
+    infinity stay, and no number below 3.39e38 becomes infinite.  What is stored, gradients and
+    weights among it, stays float32.  Products of float64 are as they were, and so are the steps of
+    the plain RNN, depthwise convolutions, and what cuBLAS computes with MINIGRAD_CUBLAS=1.
 
     Cards before compute capability 8.0 have no such tensor cores: they multiply in float32 whatever
     is set here, and `get_matmul_precision("cuda")` says so.  The environment's

@@ -13,6 +13,7 @@ from ..geometry import Geometry
 from ..workspace import Workspace
 from . import depthwise, implicit, weights
 from .array import CudaArray
+from .launch import Kernel
 
 
 class Row(NamedTuple):
@@ -106,3 +107,13 @@ def conv_weight(
     groups = geometry.groups
     row = choose("conv_weight", x.shape[1] // groups, g.shape[1] // groups)
     return row.compute(x, g, geometry, out, workspace, epilogue)
+
+
+def examples(full: bool) -> list[Kernel]:
+    """The kernels of all rows, as tests and `warm` compile them."""
+    return [kernel for home in (depthwise, implicit, weights) for kernel in home.examples(full)]
+
+
+def tensor_examples(to: str) -> list[Kernel]:
+    """Those of tensor cores."""
+    return [*implicit.tensor_examples(to), *weights.tensor_examples(to)]

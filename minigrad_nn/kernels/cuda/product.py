@@ -18,7 +18,7 @@ from .array import CudaArray
 from .arrays import Result, Scratch, forwards, nothing, window
 from .driver import numba_cuda
 from .launch import Kernel, kernel, line
-from .tile import ALIGNED, Tile, multiplier, pick, placer, putter, tiles
+from .tile import ALIGNED, TENSOR_TILES, Tile, multiplier, pick, placer, putter, tiles
 
 cuda: Any = numba_cuda()
 
@@ -279,3 +279,8 @@ def examples(full: bool) -> list[Kernel]:
         *(multiply_matrices(tile, t) for t in kinds for tile in tiles(t)),
         *(add_parts(t) for t in kinds),
     ]
+
+
+def tensor_examples(to: str) -> list[Kernel]:
+    """Those of tensor cores, which not every card has."""
+    return [multiply_matrices(tile, "float32") for tile in TENSOR_TILES[to]]

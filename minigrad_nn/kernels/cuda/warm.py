@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import Warmed
-from . import _HOME
+from . import _HOME, precision
 from .card import card
 from .driver import simulated
 from .launch import Kernel
@@ -43,14 +43,21 @@ def warmup(
         if _HOME[name] not in done:
             done.add(_HOME[name])
             module = importlib.import_module(f"{__package__}.{_HOME[name]}")
-            for kernel in (
-                module.examples(wanted != {"float32"}) if hasattr(module, "examples") else ()
-            ):
+            for kernel in _examples(module, wanted):
                 _compile(kernel, wanted)
         seconds = time.perf_counter() - start
         found.append(Warmed(name, ", ".join(sorted(wanted)), place, len(names), seconds))
         if progress is not None:
             progress(found[-1])
+    return found
+
+
+def _examples(module: Any, wanted: set[str]) -> list[Kernel]:
+    """The kernels of a module that are likely to be called, those of tensor cores where wanted."""
+    found = module.examples(wanted != {"float32"}) if hasattr(module, "examples") else []
+    to = precision.on(card().driver.limits.capability)
+    if to != "float32" and "float32" in wanted and hasattr(module, "tensor_examples"):
+        found = [*found, *module.tensor_examples(to)]
     return found
 
 

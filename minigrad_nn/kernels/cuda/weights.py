@@ -33,7 +33,7 @@ from .driver import numba_cuda
 from .launch import Kernel, kernel, line
 from .plan import TERM
 from .product import add_parts
-from .tile import ALIGNED, Tile, multiplier, pick, placer, putter, tiles
+from .tile import ALIGNED, TENSOR_TILES, Tile, multiplier, pick, placer, putter, tiles
 
 cuda: Any = numba_cuda()
 
@@ -219,3 +219,8 @@ def examples(full: bool) -> list[Kernel]:
     """Kernels as tests compile them."""
     kinds = ("float32", "float64") if full else ("float32",)
     return [correlate(tile, t) for t in kinds for tile in (tiles(t) if full else tiles(t)[:1])]
+
+
+def tensor_examples(to: str) -> list[Kernel]:
+    """Those of tensor cores, which not every card has."""
+    return [correlate(tile, "float32") for tile in TENSOR_TILES[to]]

@@ -10,7 +10,7 @@ import pytest
 import minigrad as mg
 from minigrad_nn import kernels
 from minigrad_nn.kernels import Geometry
-from minigrad_nn.kernels.cuda import precision, product, tile
+from minigrad_nn.kernels.cuda import precision, product, tile, warm
 from minigrad_nn.kernels.cuda.simulator import ROUND
 from tests.kernels import reference
 
@@ -141,6 +141,20 @@ def test_convolutions_are_those_of_rounded_factors(card, to):
         exact = define(a.astype("d"), b.astype("d"), geometry)
         size = define(np.abs(a).astype("d"), np.abs(b).astype("d"), geometry)
         assert near(found, exact, size, 30, FACTOR[to]) > 2 ** -(BITS[to] + 3)
+
+
+def test_what_is_compiled_ahead_is_what_is_called(card, to, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(warm, "_compile", lambda kernel, wanted: compiled.append(kernel.name))
+    warm.warmup(["matmul", "conv", "conv_weight", "relu"])
+    own = {name.split(".")[0] for name in compiled}
+    assert own >= {"product", "implicit", "weights", "depthwise", "gates"}
+    for family in ("product.product", "implicit.convolve", "weights.correlate"):
+        assert any(n.startswith(family) and n.endswith(to) for n in compiled)
+    mg.cuda.set_matmul_precision("float32")
+    compiled.clear()
+    warm.warmup(["matmul", "conv"])
+    assert compiled and not any(n.endswith(to) for n in compiled)
 
 
 def test_float64_keeps_its_digits(card, to):
