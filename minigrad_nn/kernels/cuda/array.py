@@ -22,6 +22,15 @@ _NOWHERE = 2**46
 """Where ghosts of whole blocks begin."""
 
 
+def refuse(what: str) -> NotImplementedError:
+    """The error of a function that a card has not."""
+    return NotImplementedError(
+        f"{what} is not written for CUDA: compute it on the CPU, with "
+        '.to("cpu") on tensors or .to_numpy() on arrays, or register a kernel with '
+        "minigrad.backend.register_kernel"
+    )
+
+
 class _Interface:
     """What NumPy asks of a stranger that says it is an array."""
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .array import CudaArray
+from .array import CudaArray, refuse
 from .driver import numba_cuda
 from .launch import Kernel, helper, line
 from .scalars import SCALARS
@@ -272,10 +272,7 @@ def apply(ufunc: np.ufunc, *operands: Any, out: CudaArray | None = None, dtype: 
     """
     factory = SCALARS.get(ufunc)
     if factory is None:
-        raise NotImplementedError(
-            f"numpy.{ufunc.__name__} is not written for CUDA: compute it on the CPU, with "
-            '.to("cpu") on tensors, or register a kernel with minigrad.backend.register_kernel'
-        )
+        raise refuse(f"numpy.{ufunc.__name__}")
     *computed, kind = _resolved(ufunc, tuple(map(_weak, operands)))
     if dtype is not None:
         computed, kind = [np.dtype(dtype)] * len(operands), np.dtype(dtype)

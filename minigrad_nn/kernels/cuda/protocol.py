@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from . import elementwise, index, reduce
-from .array import CudaArray
+from . import contraction, elementwise, index, reduce
+from .array import CudaArray, refuse
 
 __all__ = ["FUNCTIONS", "HOSTED", "Functions", "array_function", "array_ufunc"]
 
@@ -39,7 +39,7 @@ class Functions:
     def __getattr__(self, name: str) -> Callable[..., Any]:
         found = FUNCTIONS.get(getattr(np, name))
         if found is None:
-            raise _refuse(f"numpy.{name}")
+            raise refuse(f"numpy.{name}")
         return functools.partial(found, self._kind)
 
 
@@ -49,14 +49,6 @@ def _for(*functions: Any) -> Callable[[Callable], Callable]:
         return implementation
 
     return put
-
-
-def _refuse(what: str) -> NotImplementedError:
-    return NotImplementedError(
-        f"{what} is not written for CUDA: compute it on the CPU, with "
-        '.to("cpu") on tensors or .to_numpy() on arrays, or register a kernel with '
-        "minigrad.backend.register_kernel"
-    )
 
 
 def operands_of(name: str, kind: type[CudaArray], values: Any) -> list[Any]:
@@ -98,11 +90,11 @@ def array_ufunc(
     if method == "at":
         buffer, where, *values = inputs
         if ufunc is not np.add or not isinstance(buffer, CudaArray):
-            raise _refuse(f"numpy.{name}.at")
+            raise refuse(f"numpy.{name}.at")
         (value,) = operands_of(name, kind, values)
         return index.add_at(buffer, where, value)
     if options.pop("casting", "same_kind") not in ("same_kind", "unsafe"):
-        raise _refuse(f"numpy.{name} with a casting of its own")
+        raise refuse(f"numpy.{name} with a casting of its own")
     if options.get("where") is True or options.get("where") is np._NoValue:
         del options["where"]
     known = {"__call__": {"dtype"}, "accumulate": {"axis", "dtype"}}
@@ -110,7 +102,7 @@ def array_ufunc(
     if method not in known or set(options) - known[method]:
         called = name if method == "__call__" else f"{name}.{method}"
         more = " and ".join(set(options) - known.get(method, set()))
-        raise _refuse(f"numpy.{called}{f' with {more}' if more else ''}")
+        raise refuse(f"numpy.{called}{f' with {more}' if more else ''}")
     values = operands_of(name, kind, inputs)
     if method == "reduce":
         if options.get("initial", 0) is np._NoValue:
@@ -122,7 +114,7 @@ def array_ufunc(
         return found if target is None else elementwise.assign(target, found)
     if ufunc is np.matmul:
         a, b = values
-        return _matmul(a, b, target)
+        return contraction.matmul(a, b, target)
     return elementwise.apply(ufunc, *values, out=target, **options)
 
 
@@ -131,10 +123,10 @@ def array_function(x: CudaArray, function: Any, args: tuple, options: dict[str, 
     found = FUNCTIONS.get(function)
     name = f"{getattr(function, '__module__', 'numpy')}.{function.__name__}"
     if found is None:
-        raise _refuse(name)
+        raise refuse(name)
     unknown = set(options) - _options_of(found)
     if unknown and not (function in HOSTED or function in VIEWS):
-        raise _refuse(f"{name} with {' and '.join(sorted(unknown))}")
+        raise refuse(f"{name} with {' and '.join(sorted(unknown))}")
     return found(type(x), *args, **options)
 
 
@@ -145,7 +137,7 @@ def _options_of(implementation: Callable) -> set[str]:
 
 def _in_rows(name: str, order: str, *others: str) -> None:
     if order not in ("C", *others):
-        raise _refuse(f"{name} with order {order!r}")
+        raise refuse(f"{name} with order {order!r}")
 
 
 # --- what an array is ----------------------------------------------------------------------------
@@ -369,7 +361,7 @@ def _pad(
     kind: Any, x: CudaArray, pad_width: Any, mode: str = "constant", constant_values: Any = 0
 ) -> CudaArray:
     if mode != "constant":
-        raise _refuse(f"numpy.pad of mode {mode!r}")
+        raise refuse(f"numpy.pad of mode {mode!r}")
     pairs = np.broadcast_to(pad_width, (x.ndim, 2)).tolist()
     shape = tuple(n + before + after for n, (before, after) in zip(x.shape, pairs, strict=True))
     found = _full(kind, shape, constant_values, x.dtype)
@@ -507,82 +499,8 @@ def _array_equal(kind: Any, a: Any, b: Any) -> bool:
 
 # --- products ------------------------------------------------------------------------------------
 
-
-def _matmul(a: Any, b: Any, out: Any = None) -> CudaArray:
-    from .product import matmul
-
-    dtype = np.result_type(a.dtype, b.dtype)
-    if dtype.kind != "f":
-        raise _refuse(f"numpy.matmul of {dtype}")
-    # Products are computed in float32 or float64; half precision is for storing.
-    computed = np.result_type(dtype, np.float32)
-    found = matmul(a.astype(computed, copy=False), b.astype(computed, copy=False))
-    if out is not None:
-        return elementwise.assign(out, found)
-    return found.astype(dtype, copy=False)
-
-
-@_for(np.dot)
-def _dot(kind: Any, a: Any, b: Any, out: Any = None) -> CudaArray:
-    if not a.ndim or not b.ndim:
-        return np.multiply(a, b, out=out)
-    if b.ndim > 2:
-        raise _refuse("numpy.dot with more than two axes on the right")
-    return _matmul(a, b, out)
-
-
-@_for(np.einsum)
-def _einsum(
-    kind: Any, formula: str, *operands: CudaArray, out: Any = None, optimize: Any = False
-) -> CudaArray:
-    """Operands are taken in one after another; each index of a term stands there once."""
-    inputs, _, result = formula.partition("->")
-    terms = inputs.split(",")
-    term, x = terms[0], operands[0]
-    for i, (other, y) in enumerate(zip(terms[1:], operands[1:], strict=True), 1):
-        wanted = set(result).union(*terms[i + 1 :])
-        x, term = _summed(x, term, wanted | set(other))
-        y, other = _summed(y, other, wanted | set(term))
-        x, term = _pair(x, term, y, other, wanted)
-    x, term = _summed(x, term, set(result))
-    found = x.transpose([term.index(name) for name in result])
-    if out is not None:
-        return elementwise.assign(out, found)
-    return found.copy() if found.base is not None else found
-
-
-def _summed(x: CudaArray, term: str, wanted: set[str]) -> tuple[CudaArray, str]:
-    """Without the indices that nobody wants any more."""
-    axes = tuple(i for i, name in enumerate(term) if name not in wanted)
-    if not axes:
-        return x, term
-    return reduce.reduce(np.add, x, axes), "".join(n for n in term if n in wanted)
-
-
-def _pair(
-    x: CudaArray, term: str, y: CudaArray, other: str, wanted: set[str]
-) -> tuple[CudaArray, str]:
-    """The product of two operands, as a batch of matrix products."""
-    batch = [n for n in term if n in other and n in wanted]
-    inner = [n for n in term if n in other and n not in wanted]
-    left = [n for n in term if n not in other]
-    right = [n for n in other if n not in term]
-    size = dict(zip(term, x.shape, strict=True)) | dict(zip(other, y.shape, strict=True))
-
-    def arranged(a: CudaArray, names: str, *groups: list[str]) -> CudaArray:
-        order = [names.index(n) for group in groups for n in group]
-        sizes = [int(np.prod([size[n] for n in group], dtype=np.int64)) for group in groups]
-        return a.transpose(order).reshape([*[size[n] for n in batch], *sizes[1:]])
-
-    final = [*batch, *left, *right]
-    if not inner:  # nothing to add up: a product of elements
-        a = arranged(x, term, batch, left, [])
-        b = arranged(y, other, batch, [], right)
-        found: Any = np.multiply(a, b)
-    else:
-        a, b = arranged(x, term, batch, left, inner), arranged(y, other, batch, inner, right)
-        found = _matmul(a, b)
-    return found.reshape([size[n] for n in final]), "".join(final)
+FUNCTIONS[np.dot] = contraction.dot
+FUNCTIONS[np.einsum] = contraction.einsum
 
 
 # --- what the host computes ----------------------------------------------------------------------

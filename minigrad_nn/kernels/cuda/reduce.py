@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .array import CudaArray
+from .array import CudaArray, refuse
 from .driver import numba_cuda, simulated
 from .elementwise import apply, assign, element_strides, joined
 from .launch import Kernel, helper
@@ -330,10 +330,7 @@ def reduce(
         ValueError: no elements, for a ufunc that has no first value there.
     """
     if ufunc not in JOINS:
-        raise NotImplementedError(
-            f"numpy.{ufunc.__name__}.reduce is not written for CUDA: compute it on the CPU, with "
-            '.to("cpu") on tensors'
-        )
+        raise refuse(f"numpy.{ufunc.__name__}.reduce")
     axes = normal_axes(x, axis)
     kind = np.dtype(dtype) if dtype is not None else _accumulator(ufunc, x.dtype)
     computed = np.dtype(np.float32) if kind == np.float16 else kind
@@ -417,10 +414,7 @@ def arg(name: str, x: CudaArray, axis: int | None = None, keepdims: bool = False
 def accumulate(ufunc: Any, x: CudaArray, axis: int | None = 0, dtype: Any = None) -> CudaArray:
     """Running sums or products along an axis, as `ufunc.accumulate` of NumPy; None flattens."""
     if ufunc not in JOINS:
-        raise NotImplementedError(
-            f"numpy.{ufunc.__name__}.accumulate is not written for CUDA: compute it on the CPU, "
-            'with .to("cpu") on tensors'
-        )
+        raise refuse(f"numpy.{ufunc.__name__}.accumulate")
     if axis is None:
         x, axis = x.reshape(-1), 0
     (axis,) = normal_axes(x, axis)
