@@ -50,7 +50,7 @@ class Parameter(Tensor):
         (2, 3)
         """
         found = cls.__new__(cls)
-        found.__setstate__((np.zeros(shape, dtype), True, None))
+        found.__setstate__((backend.settled(np.zeros(shape, dtype)), True, None))
         return found
 
     def __repr__(self) -> str:

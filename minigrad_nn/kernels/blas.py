@@ -80,7 +80,7 @@ def matmul(a: Any, b: Any, out: Any = None) -> Any:
         flat = matmul(a.reshape(math.prod(a.shape[:-1]), a.shape[-1]), b)
         return flat.reshape(*a.shape[:-1], b.shape[1])
     operations = 2.0 * a.size * b.shape[-1]
-    if operations <= TINY:
+    if operations <= TINY or not isinstance(a, np.ndarray):
         return np.matmul(a, b, out)
     if operations > SMALL and a.ndim == b.ndim == 2 and a.dtype == b.dtype in OWN:
         return products.matmul(a, b, out=out, workspace=_own_workspace())

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
+import minigrad_nn as nn
 from minigrad_nn.kernels.cuda import elementwise, protocol, reduce
 from minigrad_nn.kernels.cuda.scalars import SCALARS
 
@@ -307,6 +308,15 @@ def test_mixing_devices_names_both_tensors(card):
     there.name = "there"
     with pytest.raises(TypeError, match="argument 0 'here' on cpu, argument 1 'there' on cuda:0"):
         here + there
+
+
+def test_layers_are_made_where_it_is_said(card):
+    with mg.device("cuda"):
+        layers = nn.Conv2d(1, 2, 3), nn.Linear(3, 4), nn.BatchNorm1d(2), nn.RNN(2, 3)
+    for layer in layers:
+        held = [*layer.parameters(), *layer.buffers()]
+        assert {value.device for value in held} == {"cuda:0"}, layer
+    assert nn.Linear(3, 4).weight.device == "cpu"
 
 
 def test_tensors_are_made_where_it_is_said(card):
