@@ -6,8 +6,9 @@
 A step is forward, loss, backward and SGD with momentum 0.9, in float32.  The processes take turns,
 so that a busy machine is busy for all of them; a turn repeats a short step for a quarter of a
 second.  The table has the median time of each, the median of the ratios within a turn, and the
-memory that each takes above what it had before its network was made.  `--inference` times the
-forward pass in `eval` mode instead.  Needs the extra `bench`, and torchvision as tests/peers does.
+memory that each takes above what it had before its network was made.  Ours appears twice, eager and
+captured.  `--inference` times the forward pass in `eval` mode instead.  Needs the extra `bench`,
+and torchvision as tests/peers does.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ CLASSES = {"lenet5": 10, "resnet18_cifar": 10, "rnn": 65}
 HIDDEN = 256
 # Seconds that a turn takes at least: training goes on without a pause, so a short step is repeated.
 TURN = 0.25
-PEERS = ("minigrad", "torch", "torch.compile", "jax")
+OURS = ("minigrad", "captured")
+PEERS = (*OURS, "torch", "torch.compile", "jax")
 
 
 def batch(name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -56,7 +58,9 @@ def batch(name: str) -> tuple[np.ndarray, np.ndarray]:
 # --- minigrad -------------------------------------------------------------------------------------
 
 
-def minigrad_step(name: str, inference: bool, device: str = "cpu") -> Callable[[], None]:
+def minigrad_step(
+    name: str, inference: bool, device: str = "cpu", captured: bool = False
+) -> Callable[[], None]:
     """One step of ours; on a card it is only started (`minigrad.cuda.synchronize` waits)."""
     import minigrad
     import minigrad_nn as nn
@@ -88,19 +92,22 @@ def minigrad_step(name: str, inference: bool, device: str = "cpu") -> Callable[[
     if inference:
         model.eval()
 
+        look = minigrad.capture(model) if captured else model
+
         def forward() -> None:
             with minigrad.no_grad():
-                model(x)
+                look(x)
 
         return forward
 
-    def step() -> None:
+    def learn(x: Any, target: Any) -> None:
         loss = F.cross_entropy(model(x), target)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
 
-    return step
+    step = minigrad.capture(learn) if captured else learn
+    return lambda: step(x, target)
 
 
 # --- PyTorch --------------------------------------------------------------------------------------
@@ -200,7 +207,7 @@ def _torch_model(name: str) -> Any:
 
 def work(peer: str, name: str, inference: bool) -> None:
     """The process of one peer: a line on standard input asks for a step, seconds come back."""
-    if peer == "minigrad":
+    if peer in OURS:
         import minigrad_nn.kernels.cpu  # noqa: F401  (what is loaded before memory is measured)
     elif peer == "jax":
         import jax  # noqa: F401
@@ -211,18 +218,18 @@ def work(peer: str, name: str, inference: bool) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     kept = contextlib.ExitStack()
     try:
-        if peer == "minigrad":
+        if peer in OURS:
             from minigrad_nn.kernels import reuse_memory
 
             kept.enter_context(reuse_memory())  # as `train.fit` does
-            step = minigrad_step(name, inference)
+            step = minigrad_step(name, inference, captured=peer == "captured")
         elif peer == "jax":
             from jax_networks import make_step
 
             step = make_step(name, *batch(name), inference)
         else:
             step = torch_step(name, inference, peer == "torch.compile")
-        for _ in range(2):  # compiles, and fills caches
+        for _ in range(3):  # compiles, fills caches, and is recorded
             step()
         start = time.perf_counter()
         step()

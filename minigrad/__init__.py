@@ -18,6 +18,7 @@ from typing import Any
 
 from minigrad import backend, random
 from minigrad.backend import device
+from minigrad.capture import CaptureError, capture
 from minigrad.core import GraphError, Op, enable_grad, is_recording, no_grad, op
 from minigrad.creation import (
     arange,

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigrad import core
+from minigrad import core, effects
 
 __all__ = ["Device", "device", "execute", "register_device", "register_kernel", "written"]
 
@@ -76,6 +76,7 @@ def register_kernel(
             records or watches them; for an op with one input.  It may return None, and the rules
             are used.
     """
+    effects.changed(f"a kernel for {op_name} was registered")
     if kernel is not None:
         _kernels[op_name, device_name] = kernel
         if device_name == cpu.name:
@@ -151,7 +152,31 @@ def beside(array: Any, like: Any) -> Any:
     here, there = device_of(array), device_of(like)
     if here.name == there.name or not isinstance(array, here.array_type):
         return array
-    return there.from_numpy(here.to_numpy(array))
+    return moved(array, there)
+
+
+def on_cpu(array: Any) -> Any:
+    """A raw array where NumPy can read it: itself, or a copy; anything else as it is."""
+    place = _device_of_type.get(type(array), cpu)
+    return array if place is cpu else moved(array, cpu)
+
+
+@effects.value
+def copied(array: Any) -> Any:
+    """A copy of an array."""
+    return array.copy()
+
+
+@effects.value
+def viewed(array: Any) -> Any:
+    """Another array of the same memory."""
+    return array.view()
+
+
+@effects.value
+def moved(array: Any, there: Device) -> Any:
+    """A copy of an array on another device."""
+    return there.from_numpy(device_of(array).to_numpy(array))
 
 
 _chosen: ContextVar[Device] = ContextVar("device", default=cpu)
@@ -195,15 +220,22 @@ class device:
         _chosen.reset(self._tokens.pop())
 
 
+def chosen_device() -> str:
+    """Where new tensors are made now."""
+    return _chosen.get().name
+
+
 def settled(array: Any) -> Any:
     """A new tensor's data on the device that `device` chose; what lies on another device stays."""
     chosen = _chosen.get()
     if chosen is cpu or not isinstance(array, np.ndarray):
         return array
-    return chosen.from_numpy(array)
+    return moved(array, chosen)
 
 
 _interposed: list[Callable] = []
+_attending: list[Any] = []
+"""Who wants to know of computations at all: each interposer, and each recorder of a step."""
 
 
 @contextmanager
@@ -214,9 +246,11 @@ def interpose(wrapper: Callable[[Callable, core.Op, Sequence, dict], Any]) -> It
     outermost; `proceed(op, args, params)` computes.
     """
     _interposed.append(wrapper)
+    _attending.append(wrapper)
     try:
         yield
     finally:
+        _attending.remove(wrapper)
         _interposed.remove(wrapper)
 
 
@@ -266,12 +300,35 @@ def execute(op: core.Op, args: Sequence, params: dict, out: Any = None) -> Any:
     Raises:
         TypeError: the arrays lie on different devices, or the device has no such kernel.
     """
-    if _interposed:
-        proceed = _compute
-        for wrapper in _interposed:
-            proceed = _wrapped(wrapper, proceed)
-        return proceed(op, args, params)
+    if _attending:
+        return _attended(op, args, params, out)
     return _compute(op, args, params, out)
+
+
+def _attended(op: core.Op, args: Sequence, params: dict, out: Any) -> Any:
+    proceed: Callable = _compute
+    for wrapper in _interposed:
+        proceed = _wrapped(wrapper, proceed)
+        out = None  # who watches takes no `out`
+    recorder = effects.current()
+    if recorder is not None:
+        return recorder.execute(proceed, op, args, params, out)
+    return proceed(op, args, params) if out is None else proceed(op, args, params, out)
+
+
+def attend(recorder: Any, begins: bool) -> None:
+    """Let a recorder of a step see every computation of its thread, or no longer."""
+    if begins:
+        _attending.append(recorder)
+    else:
+        _attending.remove(recorder)
+
+
+def kernel_of(op: core.Op, args: Sequence) -> Callable:
+    """The function that computes `op` on arguments of these kinds."""
+    if any(type(arg) not in _plain for arg in args):
+        return _kernel_for(op, args)
+    return _cpu_kernels.get(op.name, op.forward)
 
 
 def _wrapped(wrapper: Callable, proceed: Callable) -> Callable:
@@ -328,6 +385,11 @@ def written(array: Any, writer: str) -> None:
     Whoever writes into an array that a graph may have saved calls this.
     """
     global last_write
+    if effects.recorders:
+        effects.refuse(
+            f"{writer} writes into an array here, outside of what a replay does again: put the "
+            "write into a function under `minigrad.effects.effect`"
+        )
     owner = _storage(array)
     key = id(owner)
     last_write = core.next_seq()
@@ -339,3 +401,10 @@ def writer_since(array: Any, seq: int) -> str | None:
     """Who changed `array` in place after creation number `seq`; None if nobody did."""
     entry = _writes.get(id(_storage(array)))
     return entry[1] if entry is not None and entry[0] > seq else None
+
+
+@effects.effect
+def overwrite(array: Any, values: Any, writer: str) -> None:
+    """Write new elements into an array, from whatever device they are on."""
+    array[...] = beside(values, array)
+    written(array, writer)

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from minigrad.backend import is_array
-from minigrad.core import GraphError, Variable
+from minigrad.core import GraphError, Variable, raw
+from minigrad.effects import Live, constant, reading, recorders, seen, value
 
 
 def as_array(data: Any, dtype: Any = None) -> Any:
@@ -44,12 +45,26 @@ def as_array(data: Any, dtype: Any = None) -> Any:
 
 def as_own_array(data: Any, dtype: Any = None) -> Any:
     """As `as_array`, in memory that nobody else has."""
+    if recorders and (isinstance(data, (Variable, np.ndarray, np.generic)) or is_array(data)):
+        if isinstance(data, Variable):
+            seen(data)
+        return _own(raw(data), dtype)
     array = as_array(data, dtype)
     fresh = isinstance(data, (list, tuple, bool, int, float)) and array.base is None
-    return array if fresh else array.copy()
+    return constant(array if fresh else array.copy())
+
+
+@value
+def _own(array: Any, dtype: Any) -> Any:
+    """A copy of an array, which a captured step makes each time."""
+    return as_array(array, dtype).copy()
 
 
 def _without_tensors(data: Any) -> Any:
+    if recorders and isinstance(data, Variable):
+        reading(data, "tensor([...])")
+    if isinstance(data, Live):
+        return float(data)  # refused where it would become a constant of a captured step
     if isinstance(data, (list, tuple)):
         return [_without_tensors(part) for part in data]
     if isinstance(data, Variable) and data.requires_grad:

@@ -20,6 +20,7 @@ from operator import attrgetter
 from threading import RLock
 from typing import Any
 
+from minigrad.effects import recorders
 from minigrad.errors import GraphError
 from minigrad.observing import passage, standing
 from minigrad.plans import Plan, Saved, compile_pull, make_plan, shape_of
@@ -411,6 +412,21 @@ _count: Callable[[Any], int] = getattr(sys, "getrefcount", lambda held: 0)
 # What `_references` gives for an object to which only the list refers.
 _ALONE = _references([object()], 0) or -1
 
+
+def hand_over(
+    receivers: Sequence[Any], gradients: list[Any], receive: Callable[[Any, Any, bool], None]
+) -> None:
+    """`receive(receiver, gradient, mine)` for each; `mine` where only the list refers to it.
+
+    By one thread at a time, since adding to a leaf's gradient is reading and then writing it.
+    What nobody else refers to needs no copy.
+    """
+    with _handing_over:
+        for i, receiver in enumerate(receivers):
+            mine = _references(gradients, i) == _ALONE
+            receive(receiver, gradients[i], mine)
+
+
 Observer = Callable[[Sequence[Node], dict[Node, Any]], Iterable[Node]]
 
 
@@ -456,7 +472,7 @@ def walk(
     closed = any(node.op is not None and node.op.selects for node in order)
     for node, g in seeds:
         table[node] = node.merge(table.get(node), g, owned)
-    through = passage() if standing else None
+    through = passage() if standing or recorders else None
     steps: Iterable[Node] = order if observe is None else observe(order, table)
     if through is not None:
         steps = through.observe(steps, table)
@@ -494,15 +510,14 @@ def walk(
                         table[source] = source.merge(table.get(source), contribution, owned)
             if release:
                 node.release()
-    # Handed over at the end, so that a walk which fails half-way has changed no gradient; and by
-    # one thread at a time, since adding to a leaf's gradient is reading and then writing it.
-    # What nobody else refers to needs no copy.
+    # Handed over at the end, so that a walk which fails half-way has changed no gradient.
     g, contribution, contributions = None, None, ()
-    with _handing_over:
-        for i, node in enumerate(finished):
-            mine = node in owned or _references(gradients, i) == _ALONE
-            if through is not None:
-                through.receive(node, gradients[i], record, mine)
-            else:
-                node.receive(gradients[i], record, mine)
+
+    def receive(node: Node, g: Any, mine: bool) -> None:
+        if through is not None:
+            through.receive(node, g, record, mine or node in owned)
+        else:
+            node.receive(g, record, mine or node in owned)
+
+    hand_over(finished, gradients, receive)
     return [] if wanted is None else [results.get(node) for node in wanted]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.core import raw
+from minigrad.effects import constant, reading, recorders
 from minigrad.tensor import Tensor
 
 __all__ = [
@@ -22,6 +23,13 @@ __all__ = [
 ]
 
 
+def _number(value: Any) -> Any:
+    """What to fill with, which a captured step makes a constant."""
+    if recorders and hasattr(value, "requires_grad"):
+        reading(value, "full()")
+    return raw(value) if type(value).__module__ != "minigrad.effects" else float(value)
+
+
 def zeros(shape: Any, dtype: Any = np.float32, requires_grad: bool = False) -> Tensor:
     """Zeros of a shape.
 
@@ -29,34 +37,36 @@ def zeros(shape: Any, dtype: Any = np.float32, requires_grad: bool = False) -> T
     tensor([[0., 0., 0.],
             [0., 0., 0.]])
     """
-    return Tensor(np.zeros(shape, dtype), requires_grad=requires_grad)
+    return Tensor(constant(np.zeros(shape, dtype)), requires_grad=requires_grad)
 
 
 def ones(shape: Any, dtype: Any = np.float32, requires_grad: bool = False) -> Tensor:
     """Ones of a shape."""
-    return Tensor(np.ones(shape, dtype), requires_grad=requires_grad)
+    return Tensor(constant(np.ones(shape, dtype)), requires_grad=requires_grad)
 
 
 def full(
     shape: Any, fill_value: float, dtype: Any = np.float32, requires_grad: bool = False
 ) -> Tensor:
     """One value everywhere."""
-    return Tensor(np.full(shape, raw(fill_value), dtype), requires_grad=requires_grad)
+    return Tensor(constant(np.full(shape, _number(fill_value), dtype)), requires_grad=requires_grad)
 
 
 def zeros_like(x: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Zeros in the shape and dtype of another tensor or array."""
-    return Tensor(np.zeros_like(raw(x), dtype), requires_grad=requires_grad)
+    return Tensor(constant(np.zeros_like(raw(x), dtype)), requires_grad=requires_grad)
 
 
 def ones_like(x: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Ones in the shape and dtype of another tensor or array."""
-    return Tensor(np.ones_like(raw(x), dtype), requires_grad=requires_grad)
+    return Tensor(constant(np.ones_like(raw(x), dtype)), requires_grad=requires_grad)
 
 
 def full_like(x: Any, fill_value: float, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """One value in the shape and dtype of another tensor or array."""
-    return Tensor(np.full_like(raw(x), raw(fill_value), dtype), requires_grad=requires_grad)
+    return Tensor(
+        constant(np.full_like(raw(x), _number(fill_value), dtype)), requires_grad=requires_grad
+    )
 
 
 def arange(
@@ -73,18 +83,18 @@ def arange(
     values = np.arange(start, step=step) if stop is None else np.arange(start, stop, step)
     if dtype is None and values.dtype.kind == "f":
         dtype = np.float32
-    return Tensor(values, dtype, requires_grad=requires_grad)
+    return Tensor(constant(values), dtype, requires_grad=requires_grad)
 
 
 def linspace(
     start: float, stop: float, num: int = 50, dtype: Any = np.float32, requires_grad: bool = False
 ) -> Tensor:
     """`num` evenly spaced numbers from `start` to `stop`, both included."""
-    return Tensor(np.linspace(start, stop, num, dtype=dtype), requires_grad=requires_grad)
+    return Tensor(constant(np.linspace(start, stop, num, dtype=dtype)), requires_grad=requires_grad)
 
 
 def eye(
     n: int, m: int | None = None, k: int = 0, dtype: Any = np.float32, requires_grad: bool = False
 ) -> Tensor:
     """Ones on the k-th diagonal of an n x m matrix, zeros elsewhere."""
-    return Tensor(np.eye(n, m, k, dtype), requires_grad=requires_grad)
+    return Tensor(constant(np.eye(n, m, k, dtype)), requires_grad=requires_grad)

@@ -80,23 +80,38 @@ class TensorNode(Node):
         return f"<node {self.op.name} {self.shape} {self.dtype}>"
 
     def pull(self, g: Any, needs: tuple[bool, ...], record: bool, closed: bool) -> Sequence:
+        saved = self.saved
+        if saved is None or self.seq < backend.last_write:
+            saved = self._values()
+        if not record:
+            return self.pull_raw(g, saved, needs, closed)
+        saved = self._as_variables(saved)
+        if self.op.like is not None:
+            return self._pull_like(g, needs, saved)
+        found = self.plan.pull(self, g, saved)
+        if closed and self.op.elementwise:
+            found = [None if c is None else _shut(g, c) for c in found]
+        # A rule that is constant may give a plain array.
+        found = [c if isinstance(c, _VALUES) else self.wrap(backend.array_of(c)) for c in found]
+        return [
+            None if c is None or not need else _fit(c, source, self.op, i, g)
+            for i, (c, need, source) in enumerate(zip(found, needs, self.inputs, strict=False))
+        ]
+
+    def pull_raw(self, g: Any, saved: tuple, needs: tuple[bool, ...], closed: bool) -> Sequence:
+        """`pull` on raw arrays that are known to be fresh.
+
+        Of the node it asks for `op`, `plan`, `params`, and the shapes and dtypes of `inputs`, so
+        that a program of `minigrad.capture` can call it for a node that is no more.
+        """
         op = self.op
-        saved = self._values()
-        if record:
-            saved = self._as_variables(saved)
-            if op.like is not None:
-                return self._pull_like(g, needs, saved)
+        kernel = backend.pull_kernel(op, g)
+        found = None if kernel is None else kernel(g, *saved)
+        if found is None:
             found = self.plan.pull(self, g, saved)
-        else:
-            kernel = backend.pull_kernel(op, g)
-            found = None if kernel is None else kernel(g, *saved)
-            if found is None:
-                found = self.plan.pull(self, g, saved)
         if closed and op.elementwise:
             found = [None if c is None else _shut(g, c) for c in found]
         fitted: list[Any] = []
-        if record:  # a rule that is constant may give a plain array
-            found = [c if isinstance(c, _VALUES) else self.wrap(backend.array_of(c)) for c in found]
         for c, need, source in zip(found, needs, self.inputs):  # noqa: B905 - the innermost loop
             if c is None or not need:
                 fitted.append(None)
@@ -113,15 +128,14 @@ class TensorNode(Node):
                 "values are freed; pass retain_graph=True to the first backward(), or compute "
                 "the graph again"
             )
-        if self.seq < backend.last_write:
-            for array in self.saved:
-                writer = backend.writer_since(array, self.seq)
-                if writer is not None:
-                    raise GraphError(
-                        f"backward through {self.op.name}: a value of shape {array.shape} that it "
-                        f"saved was changed in place by {writer} since; call backward() before "
-                        "the change, or compute the graph again after it"
-                    )
+        for array in self.saved:
+            writer = backend.writer_since(array, self.seq)
+            if writer is not None:
+                raise GraphError(
+                    f"backward through {self.op.name}: a value of shape {array.shape} that it "
+                    f"saved was changed in place by {writer} since; call backward() before "
+                    "the change, or compute the graph again after it"
+                )
         return self.saved
 
     def _as_variables(self, saved: tuple) -> tuple:

@@ -14,6 +14,7 @@ from functools import partial
 from threading import Lock, get_ident
 from typing import Any, TypeVar
 
+from minigrad.effects import current
 from minigrad.recording import paused
 
 __all__ = ["Interposer", "stand"]
@@ -135,7 +136,9 @@ class Passage:
 
 def passage() -> Passage | None:
     """The chain for this thread, or None if nobody stands here."""
-    found = standing.get(get_ident())
+    found, recorder = standing.get(get_ident()), current()
+    if recorder is not None:
+        found = [recorder, *(found or ())]
     return None if found is None else Passage(found)
 
 

@@ -34,6 +34,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from minigrad import backend
+from minigrad.effects import drawing
 
 __all__ = [
     "Generator",
@@ -251,6 +252,7 @@ class Generator:
                 out[...] = getattr(self._numpy(), method)(sizes, dtype=kind)
         return out
 
+    @drawing
     def random(
         self,
         shape: Shape = (),
@@ -295,6 +297,7 @@ class Generator:
                 self.set_state(state | {"words": state["words"] + 1, "half": word >> 32})
         return found
 
+    @drawing
     def uniform(
         self,
         shape: Shape = (),
@@ -327,6 +330,7 @@ class Generator:
             np.minimum(result, np.nextafter(last, first), out=result)
         return result
 
+    @drawing
     def normal(
         self,
         shape: Shape = (),
@@ -352,6 +356,7 @@ class Generator:
             result += result.dtype.type(mean)
         return result
 
+    @drawing
     def integers(
         self, shape: Shape, low: int, high: int, *, dtype: DTypeLike = np.int64
     ) -> NDArray[Any]:
@@ -372,12 +377,14 @@ class Generator:
         with self._lock:
             return self._numpy().integers(low, high, _shape(shape), dtype=kind.type)
 
+    @drawing
     def permutation(self, count: int) -> NDArray[np.int64]:
         """The numbers 0 to `count - 1` in random order, each order equally likely: (count,)."""
         (size,) = _shape(count)
         with self._lock:
             return self._numpy().permutation(size).astype(np.int64, copy=False)
 
+    @drawing
     def bernoulli(
         self,
         shape: Shape,

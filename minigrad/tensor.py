@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad import backend
+from minigrad import backend, effects
 from minigrad.convert import as_array, as_own_array
 from minigrad.core import (
     GraphError,
@@ -155,6 +155,7 @@ class Tensor(Operators, Variable):
 
     def numpy(self) -> np.ndarray:
         """The elements as a read-only view; copied from another device."""
+        effects.reading(self, "numpy()")
         view = backend.device_of(self._data).to_numpy(self._data).view()
         view.flags.writeable = False
         return view
@@ -198,8 +199,7 @@ class Tensor(Operators, Variable):
             fits = False
         if not fits:
             raise ValueError(f"assign: shape {value.shape} does not fit shape {self.shape}")
-        self._data[...] = backend.beside(value, self._data)
-        backend.written(self._data, writer)
+        backend.overwrite(effects.seen(self), value, writer)
         return self
 
     def item(self) -> Any:
@@ -210,6 +210,7 @@ class Tensor(Operators, Variable):
         """
         if self.size != 1:
             raise ValueError(f"item: needs exactly one element, this tensor has shape {self.shape}")
+        effects.reading(self, "item()")
         return self._data.item()
 
     def tolist(self) -> Any:
@@ -218,11 +219,11 @@ class Tensor(Operators, Variable):
 
     def copy(self) -> Tensor:
         """A leaf with a copy of the elements, on no graph."""
-        return _wrap(self._data.copy())
+        return _wrap(backend.copied(effects.seen(self)))
 
     def detach(self) -> Tensor:
         """The same elements, cut off from the graph; memory is shared."""
-        return _wrap(self._data.view())
+        return _wrap(backend.viewed(effects.seen(self)))
 
     def to(self, device: str) -> Tensor:
         """On another device; itself where it lies there already.
@@ -254,6 +255,7 @@ class Tensor(Operators, Variable):
         return self._grad
 
     @grad.setter
+    @effects.effect
     def grad(self, value: Any) -> None:
         if value is not None:
             value = value if isinstance(value, Tensor) else tensor(value, self.dtype)
@@ -261,6 +263,7 @@ class Tensor(Operators, Variable):
                 raise ValueError(f"grad: shape {value.shape} is not the tensor's {self.shape}")
         self._grad = value
 
+    @effects.effect
     def zero_grad(self) -> None:
         """Forget the gradient."""
         self._grad = None
@@ -363,7 +366,8 @@ class Tensor(Operators, Variable):
                     f"backward: a tensor of shape {self.shape} has {self.size} elements; pass the "
                     "gradient that flows in, or reduce it to one number first, e.g. .sum()"
                 )
-            value = backend.device_of(self._data).from_numpy(np.ones(self.shape, self.dtype))
+            ones = backend.device_of(self._data).from_numpy(np.ones(self.shape, self.dtype))
+            value = effects.constant(ones)
         else:
             given = gradient._data if isinstance(gradient, Tensor) else backend.array_of(gradient)
             value = backend.beside(given, self._data)
@@ -415,7 +419,7 @@ class Tensor(Operators, Variable):
             return _wrap(data)
         for i, x in enumerate(inputs):
             if x.__class__ is np.ndarray and x.flags.writeable and i in op.plan(tuple(needs)).save:
-                arrays[i] = x.copy()  # its owner may write into it; no tensor's memory is at risk
+                arrays[i] = effects.alias(x.copy(), x)  # its owner may write into it
         nodes = tuple([_source(x) for x in inputs])
         return _wrap(data, TensorNode(op, nodes, tuple(needs), params, (*arrays, data), data))
 
@@ -442,6 +446,7 @@ class Tensor(Operators, Variable):
             raise ValueError(
                 f"the truth of a tensor of shape {self.shape} is not defined; use .any() or .all()"
             )
+        effects.reading(self, "bool()")
         return bool(self._data.item())
 
     def __float__(self) -> float:

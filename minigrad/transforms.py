@@ -26,6 +26,7 @@ from minigrad.core import (
     raw,
     walk,
 )
+from minigrad.effects import constant, value
 from minigrad.nodes import Leaf, MultipleNode, OutputNode
 from minigrad.ops import shape
 from minigrad.recording import differentiation, recomputation
@@ -121,8 +122,13 @@ def _result(g: Any, x: Any) -> Any:
     if isinstance(x, Scalar):
         return Constant(0.0 if g is None else g) if not isinstance(g, Scalar) else g
     if g is None:
-        return _wrap(np.zeros(x.shape, x.dtype))
-    return g if isinstance(g, Tensor) else _wrap(np.copy(g))
+        return _wrap(constant(np.zeros(x.shape, x.dtype)))
+    return g if isinstance(g, Tensor) else _wrap(_copy(g))
+
+
+@value
+def _copy(g: Any) -> Any:
+    return np.copy(g)
 
 
 def _function(name: str, f: Any) -> None:

@@ -16,6 +16,7 @@ from threading import get_ident
 from typing import Any
 
 from minigrad import backend
+from minigrad.effects import note, recorders
 from minigrad.observing import standing
 from minigrad.ops.elementwise import add
 
@@ -55,6 +56,10 @@ def chain(x: Any, *stages: Any) -> Any:
     tensor([0., 2.])
     """
     watched = bool(standing and get_ident() in standing) or backend.is_interposed()
+    if recorders:
+        for stage in stages:
+            if not isinstance(stage, Plus):
+                note(stage)
     i, fresh = 0, False
     while i < len(stages):
         stage = stages[i]

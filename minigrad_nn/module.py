@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar, overload
 import numpy as np
 
 from minigrad import backend
+from minigrad.effects import changed, note, recorders
 from minigrad.tensor import Tensor
 from minigrad_nn.chaining import chain
 
@@ -97,6 +98,8 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} does not define forward()")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if recorders:
+            note(self)
         try:
             output = self.forward(*args, **kwargs)
         except Exception as error:
@@ -147,8 +150,10 @@ class Module:
             A function that removes the hook.
         """
         self.__dict__["_hooks"] = (*self._hooks, hook)
+        changed("a forward hook was registered")
 
         def remove() -> None:
+            changed("a forward hook was removed")
             self.__dict__["_hooks"] = tuple(h for h in self._hooks if h is not hook)
 
         return remove
@@ -160,6 +165,8 @@ class Module:
             self._check(name, value)
         if isinstance(value, Parameter) and value.name is None:
             value.name = name
+        if name not in self.__dict__ or self.__dict__[name] is not value:
+            changed(f"{type(self).__name__}.{name} is set")
         object.__setattr__(self, name, value)
 
     def _check(self, name: str, value: Any) -> None:
@@ -213,6 +220,7 @@ class Module:
 
     def __delattr__(self, name: str) -> None:
         object.__delattr__(self, name)
+        changed(f"{type(self).__name__}.{name} is deleted")
         self._buffers.pop(name, None)
 
     def register_buffer(self, name: str, value: Tensor | None, persistent: bool = True) -> None:
@@ -311,7 +319,10 @@ class Module:
         Modules that are `frozen` stay in `eval` mode.
         """
         for module in self.modules():
-            module.__dict__["training"] = bool(mode) and not module.frozen
+            now = bool(mode) and not module.frozen
+            if module.__dict__["training"] is not now:
+                changed(f"{type(module).__name__}.training is set")
+                module.__dict__["training"] = now
         return self
 
     def eval(self: M) -> M:

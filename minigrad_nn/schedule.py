@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from minigrad.effects import effect
 from minigrad_nn.optim import Optimizer
 
 __all__ = [
@@ -50,6 +51,7 @@ class LRScheduler:
         """By how much the learning rate `base` is multiplied after so many epochs."""
         raise NotImplementedError  # each schedule has its own
 
+    @effect
     def step(self) -> None:
         """Go on to the next epoch."""
         self.last_epoch += 1
@@ -427,6 +429,7 @@ class ReduceLROnPlateau:
         self.cooldown_counter = 0
         self.last_epoch = 0
 
+    @effect
     def step(self, metric: float) -> None:
         """Look at this epoch's value, and cut the learning rates if it is time to.
 

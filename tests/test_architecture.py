@@ -20,6 +20,7 @@ LINES_WANTED, LINES_ALLOWED = 400, 600
 FLOORS = [
     {
         "minigrad.core",
+        "minigrad.effects",
         "minigrad.errors",
         "minigrad.observing",
         "minigrad.plans",
@@ -38,7 +39,13 @@ FLOORS = [
     {"minigrad.nodes", "minigrad.operators"},
     {"minigrad.scalar", "minigrad.tensor"},
     {
+        "minigrad.capture",
         "minigrad.creation",
+        "minigrad.drawn",
+        "minigrad.entries",
+        "minigrad.programs",
+        "minigrad.surroundings",
+        "minigrad.tape",
         "minigrad.transforms",
         "minigrad.check",
         "minigrad.testing",

@@ -12,6 +12,7 @@ import numpy as np
 
 from minigrad import backend
 from minigrad.core import Op, Variable, op, raw
+from minigrad.effects import alias, constant, value
 from minigrad.ops.elementwise import keep
 
 
@@ -56,12 +57,13 @@ def raw_index(index: Any) -> Any:
 
 def _raw_part(part: Any) -> Any:
     if isinstance(part, list):
+        plain = not any(isinstance(p, Variable) for p in part)
         part = np.asarray([raw(p) for p in part])
         if part.size == 0:
             part = part.astype(np.intp)
-    part = raw(part)
-    if backend.is_array(part):
-        part = backend.device_of(part).to_numpy(part)
+        if plain:
+            constant(part)
+    part = backend.on_cpu(raw(part))
     if not isinstance(part, np.ndarray):
         return part
     if part.dtype.kind == "f":
@@ -69,7 +71,7 @@ def _raw_part(part: Any) -> Any:
             f"an index must be of integers or booleans, not {part.dtype}: convert it with "
             ".astype(int)"
         )
-    return part.copy()  # the rules need it as it is now
+    return alias(part.copy(), part)  # the rules need it as it is now
 
 
 def _spread(g: Any, shape: tuple[int, ...], index: Any) -> Any:
@@ -190,14 +192,15 @@ class At:
 
 def _axis_index(shape: tuple[int, ...], indices: np.ndarray, axis: int) -> tuple:
     """What `take_along_axis` means, as an advanced index."""
-    full: list[np.ndarray] = list(np.ogrid[tuple(slice(n) for n in shape)])
+    full = [constant(part) for part in np.ogrid[tuple(slice(n) for n in shape)]]
     full[axis] = indices
     return tuple(full)
 
 
 def _integers(name: str, indices: Any) -> np.ndarray:
-    indices = raw(indices)
-    indices = np.array(backend.device_of(indices).to_numpy(indices))  # a copy, as it is now
+    given = backend.on_cpu(raw(indices))
+    indices = np.array(given)  # a copy, as it is now
+    indices = alias(indices, given) if isinstance(given, np.ndarray) else constant(indices)
     if indices.dtype.kind not in "iu":
         raise TypeError(f"{name}: indices must be integers, not {indices.dtype}")
     return indices
@@ -270,6 +273,11 @@ def argsort(x: Any, axis: int | None = -1) -> Any:
     return _argsort(x, axis=axis)
 
 
+@value
+def _sorting(x: Any, axis: int | None) -> Any:
+    return _stable_argsort(x, axis=axis)
+
+
 def _stable_argsort(x: Any, *, axis: int | None) -> Any:
     return np.argsort(x, axis=axis, kind="stable")
 
@@ -287,7 +295,7 @@ def sort(x: Any, axis: int | None = -1) -> Any:
     if axis is None:
         x, axis = ravel(x), 0
     axis = _normal_axis("sort", axis, np.ndim(raw(x)))
-    return take_along_axis(x, _stable_argsort(raw(x), axis=axis), axis)
+    return take_along_axis(x, _sorting(raw(x), axis), axis)
 
 
 def _normal_axis(name: str, axis: int, ndim: int) -> int:

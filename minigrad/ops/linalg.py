@@ -15,6 +15,7 @@ import numpy as np
 
 from minigrad import backend
 from minigrad.core import Op, Saved, Variable, op, raw
+from minigrad.effects import constant, value
 from minigrad.ops import reduce
 from minigrad.ops.elementwise import absolute, multiply, power, where
 from minigrad.ops.index import _normal_axis, getitem
@@ -241,7 +242,7 @@ def diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
     rows, columns = np.indices((shape[axis1], shape[axis2])).reshape(2, -1)
     on = columns - rows == offset
     moved = moveaxis(x, (axis1, axis2), (-2, -1))
-    return getitem(moved, index=(..., rows[on], columns[on]))
+    return getitem(moved, index=(..., constant(rows[on]), constant(columns[on])))
 
 
 def trace(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
@@ -282,8 +283,13 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
         return reduce.sum(size, axes, keepdims=keepdims)
     total = reduce.sum(power(size, ord), axes, keepdims=keepdims)
     # The root is infinitely steep at 0: there the gate is closed.
-    zero = raw(total) == 0
+    zero = _is_zero(raw(total))
     return where(zero, 0.0, power(where(zero, 1.0, total), 1.0 / ord))
+
+
+@value
+def _is_zero(total: Any) -> Any:
+    return total == 0
 
 
 def _is_vector(x: Any, axes: tuple[int, ...] | None) -> bool:

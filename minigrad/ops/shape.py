@@ -14,6 +14,7 @@ import numpy as np
 
 from minigrad import backend
 from minigrad.core import Op, Saved, Variable, op, raw
+from minigrad.effects import constant
 from minigrad.ops.index import _normal_axis, getitem, take
 
 Shape = int | Sequence[int]
@@ -310,7 +311,7 @@ def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: float =
         )
     for axis, (pair, n) in enumerate(zip(widths, shape, strict=True)):
         if pair != (0, 0):
-            places = np.pad(np.arange(n), pair, mode=cast(Any, mode))
+            places = constant(np.pad(np.arange(n), pair, mode=cast(Any, mode)))
             x = take(x, places, axis)
     return x
 
@@ -334,4 +335,5 @@ def repeat(x: Any, repeats: Any, axis: int | None = None) -> Any:
     size = np.shape(raw(x))[_normal_axis("repeat", axis, np.ndim(raw(x)))]
     counts = raw(repeats)
     counts = backend.device_of(counts).to_numpy(counts)
-    return take(x, np.repeat(np.arange(size), counts), axis)
+    places = np.repeat(np.arange(size), counts)
+    return take(x, places if backend.is_array(counts) else constant(places), axis)

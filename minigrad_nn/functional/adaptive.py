@@ -16,6 +16,7 @@ import numpy as np
 
 from minigrad import backend
 from minigrad.core import raw
+from minigrad.effects import constant, decided, value
 from minigrad.ops.elementwise import where
 from minigrad.ops.linalg import matmul
 from minigrad.ops.reduce import mean
@@ -79,12 +80,12 @@ def global_avg_pool(x: Any, keepdims: bool = False) -> Any:
 def along(x: Any, matrix: Any, axis: int) -> Any:
     """Multiply each line along an axis by `matrix`, `(new size, size)`: linear resampling."""
     shape = np.shape(raw(x))
-    matrix = backend.device_of(raw(x)).from_numpy(matrix.astype(raw(x).dtype))
+    matrix = constant(backend.device_of(raw(x)).from_numpy(matrix.astype(raw(x).dtype)))
     lead, rest = shape[:axis], shape[axis + 1 :]
     new = (*lead, matrix.shape[0], *rest)
     if not rest:
         flat = reshape(x, (math.prod(lead), shape[axis]))
-        return reshape(matmul(flat, matrix.T), new)
+        return reshape(matmul(flat, constant(matrix.T)), new)
     flat = reshape(x, (math.prod(lead), shape[axis], math.prod(rest)))
     return reshape(matmul(matrix, flat), new)
 
@@ -179,13 +180,18 @@ def _maxima(x: Any, size: tuple[int, ...], output: tuple[int, ...]) -> np.ndarra
     return np.ascontiguousarray(table[(*grid, first)])
 
 
+@value
+def _maxima_of(x: Any, size: Any, output: Any) -> Any:
+    device = backend.device_of(x)
+    return device.from_numpy(_maxima(device.to_numpy(x), size, output))
+
+
 def _adaptive_max(axes: int, x: Any, output_size: Output, return_indices: bool) -> Any:
     size, output = _sizes(f"adaptive_max_pool{axes}d", axes, x, output_size)
     if all(n % m == 0 for n, m in zip(size, output, strict=True)):
         kernel = [n // m for n, m in zip(size, output, strict=True)]
         return _MAXIMUM[axes](x, kernel, return_indices=return_indices)
-    device = backend.device_of(raw(x))
-    indices = device.from_numpy(_maxima(device.to_numpy(raw(x)), size, output))
+    indices = _maxima_of(raw(x), size, output)
     values = gather(x, indices)
     return (values, indices) if return_indices else values
 
@@ -255,6 +261,15 @@ def _unpool(
         size = tuple(int(n) for n in output_size)[-axes:]
         if len(size) != axes:
             raise ValueError(f"{name}: output_size must have {axes} numbers, got {output_size}")
+    last = _last_there(name, places, size)
+    if not decided(np.all, last):
+        x = where(backend.beside(last, raw(x)), x, 0.0)
+    return scatter(x, backend.beside(places, raw(x)), size=size)
+
+
+@value
+def _last_there(name: str, places: Any, size: tuple[int, ...]) -> Any:
+    """Which of several inputs for one place is the last, if all of them fit."""
     count = math.prod(size)
     where_ = backend.device_of(places).to_numpy(places)
     if where_.size and (where_.min() < 0 or where_.max() >= count):
@@ -262,10 +277,7 @@ def _unpool(
             f"{name}: indices reach from {where_.min()} to {where_.max()}, but the output {size} "
             f"has {count} places; give the output_size that was pooled"
         )
-    last = _last(where_, count)
-    if not last.all():
-        x = where(backend.device_of(raw(x)).from_numpy(last), x, 0.0)
-    return scatter(x, backend.beside(places, raw(x)), size=size)
+    return _last(where_, count)
 
 
 def max_unpool1d(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.core import raw
+from minigrad.effects import effect
 from minigrad.ops.elementwise import multiply
 from minigrad.random import Generator, default_generator
 from minigrad_nn.functional.conv import check_input
@@ -49,12 +50,17 @@ def _dropped(
     values = raw(x)
     if values.dtype.kind != "f":
         raise TypeError(f"{name}: x must hold floats, got {values.dtype}")
-    drawing = generator or default_generator()
-    mask = drawing.bernoulli(shape, 1.0 - p, dtype=values.dtype, like=values)
+    return multiply(x, _mask(generator or default_generator(), shape, p, values))
+
+
+@effect
+def _mask(generator: Generator, shape: tuple, p: float, like: Any) -> Any:
+    """What to multiply by: 0, or `1 / (1 - p)`."""
+    mask = generator.bernoulli(shape, 1.0 - p, dtype=like.dtype, like=like)
     if p < 1.0:
         np.multiply(mask, 1.0 / (1.0 - p), out=mask)
     mask.flags.writeable = False  # nobody else has it, so the graph needs no copy
-    return multiply(x, mask)
+    return mask
 
 
 def _channels(axes: int, x: Any, p: float, training: bool, generator: Generator | None) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 
 from minigrad import backend
 from minigrad.core import Op, op, raw
+from minigrad.effects import constant, effect, value
 from minigrad.ops.elementwise import where
 
 __all__ = ["embedding"]
@@ -67,20 +68,35 @@ def embedding(x: Any, weight: Any, padding_idx: int | None = None) -> Any:
             [1., 2.]])
     """
     numbers, table = raw(x), raw(weight)
-    numbers = np.asarray(backend.device_of(numbers).to_numpy(numbers))
+    numbers = backend.on_cpu(numbers)
+    numbers = numbers if isinstance(numbers, np.ndarray) else constant(np.asarray(numbers))
     if np.ndim(table) != 2:
         raise ValueError(f"embedding: weight must be (rows, width), got shape {np.shape(table)}")
     if numbers.dtype.kind not in "iu":
         raise TypeError(f"embedding: x must hold integers, got {numbers.dtype}")
     rows = table.shape[0]
-    if numbers.size and (numbers.min() < 0 or numbers.max() >= rows):
-        wrong = numbers.min() if numbers.min() < 0 else numbers.max()
-        raise ValueError(f"embedding: x holds {wrong}, but weight has the rows 0 to {rows - 1}")
+    _check_rows(numbers, rows)
     y = read_rows(weight, backend.beside(numbers, table))
     if padding_idx is None:
         return y
     if not -rows <= padding_idx < rows:
         raise ValueError(f"embedding: padding_idx {padding_idx} is none of the {rows} rows")
     row = padding_idx % rows
-    device = backend.device_of(table)
-    return where(device.from_numpy(numbers[..., None] != row), y, table[row])
+    return where(backend.beside(_others(numbers, row), table), y, _row(table, row))
+
+
+@value
+def _check_rows(numbers: Any, rows: int) -> None:
+    if numbers.size and (numbers.min() < 0 or numbers.max() >= rows):
+        wrong = numbers.min() if numbers.min() < 0 else numbers.max()
+        raise ValueError(f"embedding: x holds {wrong}, but weight has the rows 0 to {rows - 1}")
+
+
+@value
+def _others(numbers: Any, row: int) -> Any:
+    return numbers[..., None] != row
+
+
+@effect
+def _row(table: Any, row: int) -> Any:
+    return table[row]

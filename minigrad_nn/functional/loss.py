@@ -13,6 +13,7 @@ import numpy as np
 
 from minigrad import backend
 from minigrad.core import Op, Saved, op, raw
+from minigrad.effects import constant, decided, value
 from minigrad.ops.elementwise import square, where
 from minigrad.ops.reduce import mean
 from minigrad.ops.reduce import sum as sum_over
@@ -147,8 +148,8 @@ def _checked(
     name: str, x: Any, target: Any, reduction: str, ignore_index: int | None = None
 ) -> Any:
     """The target classes as a NumPy array that is known to fit, but for those to be ignored."""
-    values, classes = raw(x), raw(target)
-    classes = np.asarray(backend.device_of(classes).to_numpy(classes))
+    values, classes = raw(x), backend.on_cpu(raw(target))
+    classes = classes if isinstance(classes, np.ndarray) else constant(np.asarray(classes))
     if reduction not in REDUCTIONS:
         raise ValueError(f"{name}: reduction must be one of {REDUCTIONS}, got {reduction!r}")
     if values.dtype.kind != "f":
@@ -170,30 +171,37 @@ def _checked(
             f"{name}: target must have shape {wanted}, one class number for each prediction in x "
             f"of shape {values.shape}, got shape {classes.shape}"
         )
-    outside = classes.size and (classes.min() < 0 or classes.max() >= values.shape[1])
-    bad = (classes < 0) | (classes >= values.shape[1]) if outside else np.zeros(0, bool)
+    _check_classes(name, classes, values.shape, ignore_index)
+    return classes
+
+
+@value
+def _check_classes(name: str, classes: Any, shape: tuple, ignore_index: int | None) -> None:
+    outside = classes.size and (classes.min() < 0 or classes.max() >= shape[1])
+    bad = (classes < 0) | (classes >= shape[1]) if outside else np.zeros(0, bool)
     if outside and ignore_index is not None:
         bad &= classes != ignore_index
     if bad.any():
         wrong = np.argwhere(bad)[0]
         at = ", ".join(map(str, wrong))
         raise ValueError(
-            f"{name}: target[{at}] is {classes[tuple(wrong)]}, but x of shape {values.shape} has "
-            f"the classes 0 to {values.shape[1] - 1}"
+            f"{name}: target[{at}] is {classes[tuple(wrong)]}, but x of shape {shape} has "
+            f"the classes 0 to {shape[1] - 1}"
         )
-    return classes
 
 
 def _class_weights(name: str, values: Any, weight: Any) -> Any:
     """(classes, 1, ..., 1), to be multiplied with `values`, (N, classes, ...)."""
     weight = raw(weight)
-    weight = np.asarray(backend.device_of(weight).to_numpy(weight), values.dtype)
+    if not backend.is_array(weight):
+        weight = constant(np.asarray(weight))
+    weight = _weights_as(weight, values.dtype)
     if weight.shape != values.shape[1:2]:
         raise ValueError(
             f"{name}: weight must have shape {values.shape[1:2]}, one number for each class of "
             f"x of shape {values.shape}, got {weight.shape}"
         )
-    return weight.reshape(-1, *[1] * (values.ndim - 2))
+    return _reshaped(weight, (-1, *[1] * (values.ndim - 2)))
 
 
 def _weights(
@@ -201,11 +209,54 @@ def _weights(
 ) -> tuple[Any, Any, Any]:
     """Class weights as an array or None, safe classes, and what counts, or None if all does."""
     if weight is not None:
-        weight = _class_weights(name, raw(x), weight).reshape(-1)
-    counts = classes != ignore_index
-    if counts.all():
+        weight = _reshaped(_class_weights(name, raw(x), weight), (-1,))
+    counts = _counting(classes, ignore_index)
+    if decided(_all, counts):
         return weight, classes, None
-    return weight, np.where(counts, classes, 0), counts
+    return weight, _safe(classes, counts), counts
+
+
+@value
+def _weights_as(weight: Any, dtype: Any) -> Any:
+    return np.asarray(backend.device_of(weight).to_numpy(weight), dtype)
+
+
+@value
+def _reshaped(weight: Any, shape: tuple[int, ...]) -> Any:
+    return weight.reshape(shape)
+
+
+@value
+def _counting(classes: Any, ignore_index: int) -> Any:
+    return classes != ignore_index
+
+
+def _all(counts: Any) -> bool:
+    return bool(counts.all())
+
+
+@value
+def _safe(classes: Any, counts: Any) -> Any:
+    """Classes that can be read everywhere, also where nothing counts."""
+    return np.where(counts, classes, 0)
+
+
+@value
+def _picked(weight: Any, classes: Any) -> Any:
+    return weight[classes]
+
+
+@value
+def _numbered(classes: Any) -> Any:
+    """Classes as the kernels want them."""
+    return classes.astype(np.int64, copy=False)
+
+
+@value
+def _one_over_total(classes: Any, weight: Any, counts: Any) -> float:
+    share = np.ones(classes.shape) if weight is None else weight[classes]
+    total = float((share if counts is None else share * counts).sum())
+    return 1.0 / total if total else float("nan")
 
 
 def _weighted(loss: Any, classes: Any, weight: Any, counts: Any, reduction: str) -> Any:
@@ -214,9 +265,7 @@ def _weighted(loss: Any, classes: Any, weight: Any, counts: Any, reduction: str)
         loss = where(_there(counts, loss), loss, 0.0)
     if reduction != "mean":
         return _reduce(loss, reduction)
-    share = np.ones(classes.shape) if weight is None else weight[classes]
-    total = float((share if counts is None else share * counts).sum())
-    return sum_over(loss) * (1.0 / total if total else float("nan"))
+    return sum_over(loss) * _one_over_total(classes, weight, counts)
 
 
 def _are_probabilities(x: Any, target: Any) -> bool:
@@ -301,8 +350,8 @@ def cross_entropy(
         return _soft_cross_entropy(x, target, reduction, label_smoothing, weight, ignore_index)
     classes = _checked("cross_entropy", x, target, reduction, ignore_index)
     weight, classes, counts = _weights("cross_entropy", x, classes, weight, ignore_index)
-    if isinstance(classes, np.ndarray):
-        classes = classes.astype(np.int64, copy=False)
+    if classes.dtype != np.int64:
+        classes = _numbered(classes)
     if weight is None and counts is None:
         there = _there(classes, x)
         return _cross_entropy(x, there, smoothing=label_smoothing, reduction=reduction)[0]
@@ -310,12 +359,12 @@ def cross_entropy(
         there = _there(classes, x)
         loss = _cross_entropy(x, there, smoothing=label_smoothing, reduction="none")[0]
         if weight is not None:
-            loss = loss * _there(weight[classes], x)
+            loss = loss * _there(_picked(weight, classes), x)
     else:
         # The classes' shares of a smoothed target count by their weights, too.
         log_p = log_softmax(x, 1)
-        shares = log_p * _there(weight.reshape(-1, *[1] * (classes.ndim - 1)), x)
-        picked = pick(log_p, _there(classes, x)) * _there(weight[classes], x)
+        shares = log_p * _there(_reshaped(weight, (-1, *[1] * (classes.ndim - 1))), x)
+        picked = pick(log_p, _there(classes, x)) * _there(_picked(weight, classes), x)
         loss = (label_smoothing - 1.0) * picked
         loss = loss - (label_smoothing / raw(x).shape[1]) * sum_over(shares, 1)
     return _weighted(loss, classes, weight, counts, reduction)
@@ -346,7 +395,7 @@ def nll_loss(
     if weight is None and counts is None:
         return _reduce(loss, reduction)
     if weight is not None:
-        loss = loss * _there(weight[classes], x)
+        loss = loss * _there(_picked(weight, classes), x)
     return _weighted(loss, classes, weight, counts, reduction)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.core import raw
+from minigrad.effects import constant, value
 from minigrad.ops.elementwise import abs as absolute
 from minigrad.ops.elementwise import divide, exp, power, sigmoid, square, where
 from minigrad.ops.reduce import sum as sum_over
@@ -78,8 +79,18 @@ def smooth_l1_loss(x: Any, target: Any, reduction: str = "mean", beta: float = 1
         return l1_loss(x, target, reduction)
     d = x - target
     size = absolute(d)
-    loss = where(raw(size) < beta, square(d) * (0.5 / beta), size - 0.5 * beta)
+    loss = where(_below(raw(size), beta), square(d) * (0.5 / beta), size - 0.5 * beta)
     return _reduce(loss, reduction)
+
+
+@value
+def _below(size: Any, beta: float) -> Any:
+    return size < beta
+
+
+@value
+def _summed(truth: Any, axes: tuple[int, ...]) -> Any:
+    return np.add.reduce(truth, axis=axes)
 
 
 def _binary(x: Any, target: Any, pos_weight: Any = None) -> Any:
@@ -194,11 +205,11 @@ def dice_loss(x: Any, target: Any, smooth: float = 1.0, reduction: str = "mean")
     if smooth < 0.0:
         raise ValueError(f"dice_loss: smooth must be at least 0, got {smooth}")
     p = softmax(x, 1)
-    ones = _there(np.ones(classes.shape, raw(x).dtype), x)
+    ones = constant(_there(np.ones(classes.shape, raw(x).dtype), x))
     truth = place(ones, _there(classes, x), classes=shape[1])
     axes = tuple(range(2, len(shape)))
     above = 2.0 * sum_over(p * truth, axes) + smooth
-    below = sum_over(p, axes) + np.add.reduce(truth, axis=axes) + smooth
+    below = sum_over(p, axes) + _summed(truth, axes) + smooth
     return _reduce(1.0 - divide(above, below), reduction)
 
 

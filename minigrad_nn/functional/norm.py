@@ -16,6 +16,7 @@ import numpy as np
 
 from minigrad import backend
 from minigrad.core import Op, Saved, raw
+from minigrad.effects import constant, effect
 from minigrad.ops.elementwise import divide, relu, sqrt
 from minigrad.ops.reduce import mean as mean_over
 from minigrad.ops.shape import reshape
@@ -143,11 +144,21 @@ FUSED: dict[tuple[bool, bool, str | None], Op] = {
 """By whether statistics are given, whether a residual is added, and the activation."""
 
 
+@effect
 def _update(running: Any, value: Any, momentum: float) -> None:
     array = running._data
     array *= 1.0 - momentum
     array += momentum * value
     backend.written(array, "batch_norm's running statistics")
+
+
+@effect
+def _update_variance(
+    running: Any, inverse_std: Any, eps: float, count: int, momentum: float
+) -> None:
+    with np.errstate(all="ignore"):
+        variance = np.maximum(1.0 / np.square(inverse_std) - eps, 0.0)
+        _update(running, variance * (count / (count - 1)), momentum)
 
 
 def batch_norm(
@@ -221,7 +232,8 @@ def batch_norm(
                 "batch_norm: without training=True it needs running_mean and running_var"
             )
         given_op = FUSED.get(key, _batch_norm_given)
-        return given_op(x, weight, bias, *_given(values, running_mean, running_var, eps), *more)
+        given = _given(raw(running_mean), raw(running_var), eps, values.dtype)
+        return given_op(x, weight, bias, *given, *more)
     count = values.size // shape[1] if shape[1] else 0
     if count < 2:
         raise ValueError(
@@ -234,9 +246,7 @@ def batch_norm(
     if running_mean is not None:
         _update(running_mean, raw(batch_mean), momentum)
     if running_var is not None:
-        with np.errstate(all="ignore"):
-            variance = np.maximum(1.0 / np.square(raw(inverse_std)) - eps, 0.0)
-            _update(running_var, variance * (count / (count - 1)), momentum)
+        _update_variance(running_var, raw(inverse_std), eps, count, momentum)
     return y
 
 
@@ -263,7 +273,7 @@ def batch_norm_in_place(
         values,
         _filled(values, 1.0) if weight is None else raw(weight),
         _filled(values, 0.0) if bias is None else raw(bias),
-        *_given(values, running_mean, running_var, eps),
+        *_given(raw(running_mean), raw(running_var), eps, values.dtype),
     ]
     if residual is not None:
         args.append(raw(residual))
@@ -274,15 +284,17 @@ def batch_norm_in_place(
     return x
 
 
-def _given(values: Any, mean: Any, variance: Any, eps: float) -> tuple[Any, Any]:
+@effect
+def _given(mean: Any, variance: Any, eps: float, dtype: Any) -> tuple[Any, Any]:
     """Mean and inverse deviation of running statistics, as `_batch_norm_given` wants them.
 
     They are copies: a later update of the running statistics must not reach into a graph.
     """
-    inverse_std = 1.0 / np.sqrt(raw(variance) + eps)
-    return raw(mean).astype(values.dtype), inverse_std.astype(values.dtype)
+    inverse_std = 1.0 / np.sqrt(variance + eps)
+    return mean.astype(dtype), inverse_std.astype(dtype)
 
 
 def _filled(like: Any, value: float) -> Any:
     """A constant `(C,)` where the values of `like` lie."""
-    return backend.device_of(like).from_numpy(np.full(like.shape[1], value, like.dtype))
+    filled = np.full(like.shape[1], value, like.dtype)
+    return constant(backend.device_of(like).from_numpy(filled))

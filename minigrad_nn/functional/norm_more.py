@@ -16,6 +16,7 @@ import numpy as np
 
 from minigrad import backend
 from minigrad.core import raw
+from minigrad.effects import constant, effect
 from minigrad.ops.elementwise import divide, maximum, power, sqrt, square
 from minigrad.ops.reduce import mean
 from minigrad.ops.shape import reshape
@@ -41,8 +42,8 @@ def _normalise(x: Any, sets: int, eps: float) -> tuple[Any, Any, Any]:
     values = raw(x)
     flat = reshape(x, (1, sets, values.size // sets if sets else 0))
     device = backend.device_of(values)
-    one = device.from_numpy(np.ones(sets, values.dtype))
-    zero = device.from_numpy(np.zeros(sets, values.dtype))
+    one = constant(device.from_numpy(np.ones(sets, values.dtype)))
+    zero = constant(device.from_numpy(np.zeros(sets, values.dtype)))
     y, centre, inverse_std = _batch_norm(flat, one, zero, eps=eps)
     return reshape(y, values.shape), centre, inverse_std
 
@@ -134,6 +135,22 @@ def group_norm(
     return _affine(y, weight, bias, (channels,) + (1,) * (len(shape) - 2))
 
 
+@effect
+def _update_both(
+    running_mean: Any,
+    running_var: Any,
+    centre: Any,
+    inverse_std: Any,
+    eps: float,
+    count: int,
+    shape: tuple[int, int],
+    momentum: float,
+) -> None:
+    variance = np.maximum(1.0 / np.square(inverse_std) - eps, 0.0) * (count / (count - 1))
+    _update(running_mean, centre.reshape(shape).mean(0), momentum)
+    _update(running_var, variance.reshape(shape).mean(0), momentum)
+
+
 def instance_norm(
     x: Any,
     running_mean: Any = None,
@@ -178,9 +195,8 @@ def instance_norm(
         return x
     y, centre, inverse_std = _normalise(x, samples * channels, eps)
     if running_mean is not None and running_var is not None and not is_recomputing():
-        variance = np.maximum(1.0 / np.square(raw(inverse_std)) - eps, 0.0) * (count / (count - 1))
-        _update(running_mean, raw(centre).reshape(samples, channels).mean(0), momentum)
-        _update(running_var, variance.reshape(samples, channels).mean(0), momentum)
+        parts = (raw(centre), raw(inverse_std), eps, count, (samples, channels), momentum)
+        _update_both(running_mean, running_var, *parts)
     return _affine(y, weight, bias, (channels,) + (1,) * len(spatial))
 
 
@@ -247,8 +263,8 @@ def _local_mean(name: str, x: Any, window: Any) -> Any:
     values = raw(x)
     device = backend.device_of(values)
     stack = np.broadcast_to(kernel / channels, (1, channels, *kernel.shape))
-    weights = device.from_numpy(np.ascontiguousarray(stack, values.dtype))
-    ones = device.from_numpy(np.ones((1, channels, height, width), values.dtype))
+    weights = constant(device.from_numpy(np.ascontiguousarray(stack, values.dtype)))
+    ones = constant(device.from_numpy(np.ones((1, channels, height, width), values.dtype)))
     inside = conv2d(ones, weights, padding="same")
     return conv2d(x, weights, padding="same") / raw(inside)
 

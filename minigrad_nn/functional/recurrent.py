@@ -15,6 +15,7 @@ import numpy as np
 
 from minigrad import backend
 from minigrad.core import raw
+from minigrad.effects import constant
 from minigrad_nn.functional.linear import linear
 from minigrad_nn.functional.recurrent_steps import (
     NONLINEARITIES,
@@ -282,7 +283,8 @@ def gru(
         b = b_hh
         if b is None:
             values = raw(gx)
-            b = backend.device_of(values).from_numpy(np.zeros(values.shape[2], values.dtype))
+            zeros = np.zeros(values.shape[2], values.dtype)
+            b = constant(backend.device_of(values).from_numpy(zeros))
         y, _ = gru_steps(gx, h, w_hh, b, reverse=bool(reverse), lengths=ends)
         return y, last_of(y, h, reverse, ends)
     found, state = one_by_one(gru_step, gx, (h,), w_hh, b_hh, reverse, ends)

@@ -14,6 +14,7 @@ import numpy as np
 
 from minigrad import backend
 from minigrad.core import Op, Saved, raw
+from minigrad.effects import decided, value
 from minigrad.ops.elementwise import relu, sigmoid, tanh, where
 from minigrad.ops.index import getitem
 from minigrad.ops.shape import concatenate, stack
@@ -69,7 +70,21 @@ def checked_lengths(name: str, x: Any, lengths: Any) -> Any:
     if lengths is None:
         return None
     steps, count = raw(x).shape[:2]
-    numbers = np.asarray(raw(lengths))
+    numbers = _counted(name, raw(lengths), steps, count)
+    return None if decided(_all, numbers, steps) else numbers
+
+
+def _all(numbers: Any, steps: int) -> bool:
+    return bool((numbers == steps).all())
+
+
+def _some(numbers: Any) -> bool:
+    return bool((numbers > 0).all())
+
+
+@value
+def _counted(name: str, lengths: Any, steps: int, count: int) -> Any:
+    numbers = np.asarray(lengths)
     if numbers.shape != (count,) or numbers.dtype.kind not in "iu":
         raise ValueError(
             f"{name}: lengths must be {count} integers, one for each sequence, got "
@@ -80,7 +95,29 @@ def checked_lengths(name: str, x: Any, lengths: Any) -> Any:
             f"{name}: lengths reach from {numbers.min()} to {numbers.max()}, but x has {steps} "
             "steps"
         )
-    return None if (numbers == steps).all() else numbers.astype(np.int64)
+    return numbers.astype(np.int64)
+
+
+@value
+def _running(steps: int, lengths: Any) -> Any:
+    """Which sequences have not ended, `(T, N, 1)`."""
+    return (np.arange(steps)[:, None] < lengths[None, :])[:, :, None]
+
+
+@value
+def _row(array: Any, number: int) -> Any:
+    return array[number]
+
+
+@value
+def _ends(lengths: Any) -> tuple[Any, Any]:
+    """The index that reads the last step of each sequence."""
+    return np.maximum(lengths - 1, 0), np.arange(len(lengths))
+
+
+@value
+def _begun(lengths: Any) -> Any:
+    return (lengths > 0)[:, None]
 
 
 def one_by_one(
@@ -100,16 +137,16 @@ def one_by_one(
     times = range(raw(gx).shape[0])
     alive = None
     if lengths is not None:
-        running = np.arange(len(times))[:, None] < lengths[None, :]
-        alive = backend.device_of(raw(gx)).from_numpy(running[:, :, None])
+        alive = backend.beside(_running(len(times), lengths), raw(gx))
     found: list[Any] = [None] * len(times)
     for t in reversed(times) if reverse else times:
         new = step(getitem(gx, index=t), state, w, b, *settings)
         if alive is None:
             state, found[t] = new[: len(state)], new
         else:
-            state = tuple(where(alive[t], n, s) for n, s in zip(new, state, strict=False))
-            found[t] = tuple(where(alive[t], part, 0.0) for part in new)
+            now = _row(alive, t)
+            state = tuple(where(now, n, s) for n, s in zip(new, state, strict=False))
+            found[t] = tuple(where(now, part, 0.0) for part in new)
     return [stack(list(parts)) for parts in zip(*found, strict=True)], state
 
 
@@ -201,8 +238,7 @@ def last_of(y: Any, first: Any, reverse: bool, lengths: Any) -> Any:
     if reverse:
         found = getitem(y, index=0)
     else:
-        found = getitem(y, index=(np.maximum(lengths - 1, 0), np.arange(len(lengths))))
-    if (lengths > 0).all():
+        found = getitem(y, index=_ends(lengths))
+    if decided(_some, lengths):
         return found
-    begun = backend.device_of(raw(y)).from_numpy((lengths > 0)[:, None])
-    return where(begun, found, first)
+    return where(backend.beside(_begun(lengths), raw(y)), found, first)

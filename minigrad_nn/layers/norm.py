@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from minigrad import backend
+from minigrad.effects import effect
 from minigrad.recording import is_recomputing, is_recording
 from minigrad.tensor import Tensor
 from minigrad_nn import functional as F
@@ -17,6 +18,15 @@ from minigrad_nn.functional.norm import batch_norm_in_place
 from minigrad_nn.module import Module, Parameter
 
 __all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d"]
+
+
+@effect
+def _count(batches: Tensor) -> float:
+    """One batch more; the weight of each of so many."""
+    number = batches._data
+    number += 1
+    backend.written(number, "batch_norm's running statistics")
+    return 1.0 / float(number)
 
 
 class _BatchNorm(Module):
@@ -103,11 +113,9 @@ class _BatchNorm(Module):
             )
         momentum = 0.0 if self.momentum is None else self.momentum
         if self.training and self.num_batches_tracked is not None and not is_recomputing():
-            batches = self.num_batches_tracked._data
-            batches += 1
-            backend.written(batches, "batch_norm's running statistics")
+            counted = _count(self.num_batches_tracked)
             if self.momentum is None:
-                momentum = 1.0 / float(batches)
+                momentum = counted
         compute = batch_norm_in_place if in_place else F.batch_norm
         return compute(
             x,

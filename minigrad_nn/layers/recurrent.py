@@ -50,6 +50,7 @@ from typing import Any
 import numpy as np
 
 from minigrad import backend
+from minigrad.effects import constant
 from minigrad.ops.shape import concatenate, stack, swapaxes
 from minigrad.tensor import Tensor
 from minigrad_nn import functional as F
@@ -62,7 +63,7 @@ __all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell", "detached", "
 
 def _zeros(like: Any, shape: tuple[int, ...]) -> Tensor:
     data = like._data
-    return Tensor(backend.device_of(data).from_numpy(np.zeros(shape, data.dtype)))
+    return Tensor(constant(backend.device_of(data).from_numpy(np.zeros(shape, data.dtype))))
 
 
 class _Weights(Module):

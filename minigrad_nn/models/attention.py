@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.core import raw
+from minigrad.effects import value
 from minigrad.ops.elementwise import tanh, where
 from minigrad.ops.linalg import matmul
 from minigrad.ops.shape import reshape, swapaxes
@@ -25,9 +26,15 @@ __all__ = ["AdditiveAttention", "DotAttention"]
 
 def _attend(scores: Any, keys: Any, mask: Any) -> tuple[Any, Any]:
     if mask is not None:
-        scores = where(np.asarray(raw(mask))[:, None, :], scores, -1e9)
+        scores = where(_spread(raw(mask)), scores, -1e9)
     weights = F.softmax(scores, -1)
     return matmul(weights, keys), weights
+
+
+@value
+def _spread(mask: Any) -> Any:
+    """`(N, places)` for all queries."""
+    return np.asarray(mask)[:, None, :]
 
 
 class AdditiveAttention(Module):

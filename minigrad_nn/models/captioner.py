@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from minigrad import backend
 from minigrad.core import raw
+from minigrad.effects import value
 from minigrad.ops.elementwise import sigmoid, tanh, where
 from minigrad.ops.index import getitem
 from minigrad.ops.reduce import mean
@@ -358,20 +360,31 @@ class AttentionCaptioner(_Teller):
         state, memory = self.begin(pictures)
         logits, looks = [], []
         for t in range(y.shape[1]):
-            said, state, looked = self.step(y[:, t], state, memory)
+            said, state, looked = self.step(_column(y, t), state, memory)
             logits.append(said)
             looks.append(looked)
         weights = stack(looks, 1)
         if lengths is not None:
-            ends = np.asarray(raw(lengths))
+            ends = backend.on_cpu(raw(lengths))
+            ends = np.asarray(ends) if isinstance(ends, (list, tuple)) else ends
             if ends.shape != y.shape[:1] or ends.dtype.kind not in "iu":
                 raise ValueError(
                     f"AttentionCaptioner: lengths must be {y.shape[0]} integers, one for each "
                     f"caption, got {ends.dtype} of shape {ends.shape}"
                 )
-            alive = np.arange(y.shape[1]) < ends[:, None]
-            weights = where(alive[:, :, None, None], weights, 0.0)
+            weights = where(_alive(ends, y.shape[1]), weights, 0.0)
         return stack(logits, 1), weights
+
+
+@value
+def _alive(ends: Any, steps: int) -> Any:
+    """Which words of each caption are words, `(N, T, 1, 1)`."""
+    return (np.arange(steps) < np.asarray(ends)[:, None])[:, :, None, None]
+
+
+@value
+def _column(words: Any, step: int) -> Any:
+    return words[:, step]
 
 
 def attention_penalty(weights: Any) -> Any:

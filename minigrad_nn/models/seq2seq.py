@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from minigrad import backend
 from minigrad.core import raw
 from minigrad.ops.elementwise import tanh
 from minigrad.ops.index import getitem
@@ -21,7 +22,7 @@ from ..layers import Dropout, Embedding, Linear
 from ..module import Module
 from .attention import AdditiveAttention, DotAttention
 from .decoding import Sentence, beam_search, greedy_search
-from .sequences import check_words, in_use, recurrent
+from .sequences import check_words, in_use, recurrent, running
 
 __all__ = ["Seq2Seq"]
 
@@ -124,9 +125,9 @@ class Seq2Seq(Module):
             TypeError, ValueError: no such words or lengths.
         """
         x = check_words("Seq2Seq", "sources", sources, self.source_words, "(N, S)")
-        given = None if lengths is None else np.asarray(raw(lengths))
+        given = None if lengths is None else backend.on_cpu(raw(lengths))
         read, state = self.encoder(self.dropout(self.source_embedding(x)), None, given)
-        mask = None if given is None else np.arange(x.shape[1]) < given[:, None]
+        mask = None if given is None else running(given, x.shape[1])
         there = None if self.attention is None else self.attention.remember(read)
         return state, (read, there, mask)
 

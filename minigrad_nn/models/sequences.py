@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from minigrad import backend
 from minigrad.core import no_grad, raw
+from minigrad.effects import value
 
 from ..layers import GRU, LSTM, RNN
 from ..module import Module
@@ -50,7 +52,18 @@ def check_words(name: str, what: str, words: Any, count: int, axes: str) -> NDAr
         TypeError: no integers.
         ValueError: another shape, no step, or a number that no word has.
     """
-    found = np.asarray(raw(words))
+    return _checked(name, what, backend.on_cpu(raw(words)), count, axes)
+
+
+@value
+def running(lengths: Any, steps: int) -> Any:
+    """Which steps of each sequence are words, `(N, steps)`."""
+    return np.arange(steps) < np.asarray(lengths)[:, None]
+
+
+@value
+def _checked(name: str, what: str, words: Any, count: int, axes: str) -> NDArray[np.int64]:
+    found = np.asarray(words)
     if found.size and found.dtype.kind not in "iu":
         raise TypeError(
             f"{name}: {what} must be numbers of words, integers {axes}, got {found.dtype} of shape "

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from minigrad import backend
+from minigrad.effects import effect
 from minigrad.tensor import Tensor
 
 __all__ = ["ExponentialMovingAverage"]
@@ -52,6 +53,7 @@ class ExponentialMovingAverage:
         self.updates = 0
         self._averages = [p._data.copy() for p in self.params]
 
+    @effect
     def update(self) -> None:
         """Take the parameters as they are now into the average."""
         for average, p in zip(self._averages, self.params, strict=True):
@@ -65,6 +67,7 @@ class ExponentialMovingAverage:
         """Copies of the averages, in the order of the parameters."""
         return [Tensor(average.copy()) for average in self._averages]
 
+    @effect
     def copy_to(self) -> None:
         """Write the averages into the parameters, for good."""
         for average, p in zip(self._averages, self.params, strict=True):

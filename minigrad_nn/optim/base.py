@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from minigrad import backend
+from minigrad.effects import effect
 from minigrad.tensor import Tensor
 from minigrad_nn import kernels
 
@@ -57,6 +58,12 @@ class Optimizer:
         for group in groups:
             self.add_param_group(group)
 
+    def __init_subclass__(cls, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        for name in ("step", "zero_grad"):
+            if name in vars(cls):  # a captured step calls it anew in each replay
+                setattr(cls, name, effect(vars(cls)[name]))
+
     @property
     def _name(self) -> str:
         return type(self).__name__
@@ -99,12 +106,14 @@ class Optimizer:
             if not group[name] >= 0.0:
                 raise ValueError(f"{self._name}: {name} must be at least 0, got {group[name]}")
 
+    @effect
     def zero_grad(self) -> None:
         """Forget the gradients of all parameters."""
         for group in self.param_groups:
             for p in group["params"]:
                 p.zero_grad()
 
+    @effect
     def step(self) -> None:
         """Move every parameter that has a gradient."""
         writer = f"{self._name}.step"

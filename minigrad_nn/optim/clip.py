@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.effects import effect
 from minigrad.tensor import Tensor
 
 __all__ = ["clip_grad_norm_", "clip_grad_value_"]
 
 
-def _with_grad(parameters: Any) -> list[Tensor]:
-    tensors = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+def _with_grad(tensors: list[Tensor]) -> list[Tensor]:
     return [p for p in tensors if p._grad is not None]
 
 
@@ -38,11 +38,19 @@ def clip_grad_norm_(
         FloatingPointError: the norm is not finite, if that was asked for.
         ValueError: a `max_norm` below 0, or a `norm_type` that is not above it.
     """
-    tensors = _with_grad(parameters)
+    tensors = [parameters] if isinstance(parameters, Tensor) else list(parameters)
     if not max_norm >= 0.0:
         raise ValueError(f"clip_grad_norm_: max_norm must be at least 0, got {max_norm}")
     if norm_type <= 0:
         raise ValueError(f"clip_grad_norm_: norm_type must be above 0, got {norm_type}")
+    return _clip_norm(tensors, max_norm, norm_type, error_if_nonfinite)
+
+
+@effect
+def _clip_norm(
+    tensors: list[Tensor], max_norm: float, norm_type: float, error_if_nonfinite: bool
+) -> float:
+    tensors = _with_grad(tensors)
     norms = [_norm(p._grad._data, norm_type) for p in tensors if p._grad is not None]
     total = _norm(np.array(norms, np.float64), norm_type)
     if error_if_nonfinite and not math.isfinite(total):
@@ -71,6 +79,12 @@ def clip_grad_value_(parameters: Any, clip_value: float) -> None:
     """Limit every element of every gradient to `[-clip_value, clip_value]`."""
     if not clip_value >= 0.0:
         raise ValueError(f"clip_grad_value_: clip_value must be at least 0, got {clip_value}")
-    for p in _with_grad(parameters):
+    tensors = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    _clip_value(tensors, clip_value)
+
+
+@effect
+def _clip_value(tensors: list[Tensor], clip_value: float) -> None:
+    for p in _with_grad(tensors):
         if p._grad is not None:
             p.grad = p._grad.detach().clip(-clip_value, clip_value)

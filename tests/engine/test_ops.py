@@ -28,6 +28,7 @@ NO_OPERATIONS = set(
     """
     Tensor Scalar Op GraphError no_grad enable_grad is_recording op tensor scalar manual_seed
     grad value_and_grad vjp jvp jacobian hessian hvp gradients checkpoint check_gradients
+    capture CaptureError
     zeros ones full zeros_like ones_like full_like arange linspace eye device
     empty_memory memory_stats get_num_threads set_num_threads
     """.split()
