@@ -34,9 +34,13 @@ class Device:
 
     def load(self) -> ModuleType:
         """Import the package (the first time only)."""
-        return importlib.import_module(self.package)
+        found = _loaded.get(self.package)
+        if found is None:
+            found = _loaded[self.package] = importlib.import_module(self.package)
+        return found
 
 
+_loaded: dict[str, ModuleType] = {}
 _devices: dict[type, Device] = {}
 
 
@@ -51,21 +55,25 @@ def device_of(name: str, array: Any) -> Device:
     Raises:
         TypeError: no device is registered for it; `name` is what the message calls it.
     """
-    for kind in type(array).__mro__:
-        device = _devices.get(kind)
-        if device is not None:
-            return device
+    device = _known(array)
+    if device is not None:
+        return device
     known = ", ".join(kind.__name__ for kind in _devices)
     raise TypeError(f"{name} must be an array of a known device ({known}), got {type(array)}")
 
 
+def _known(array: Any) -> Device | None:
+    kind = type(array)
+    found = _devices.get(kind)
+    if found is None:  # an array of a subclass?
+        found = next((_devices[base] for base in kind.__mro__ if base in _devices), None)
+    return found
+
+
 def offers(kernel: str, array: Any) -> bool:
     """Whether the device of an array has this kernel for its element type."""
-    for kind in type(array).__mro__:
-        device = _devices.get(kind)
-        if device is not None:
-            return array.dtype in device.dtypes and hasattr(device.load(), kernel)
-    return False
+    device = _known(array)
+    return device is not None and array.dtype in device.dtypes and hasattr(device.load(), kernel)
 
 
 def find(kernel: str, **arrays: Any) -> Callable[..., Any]:

@@ -29,7 +29,7 @@ NV = VECTORS
 WIDE_BYTES = VECTOR_BYTES
 # What a block of k takes of the nearest caches: a panel of the right matrix, and rows of the left.
 DEPTH = 256
-# Rows of the left matrix that a thread takes at a time.
+# Rows of the left matrix that a thread takes at a time, about.
 CHUNK = 96
 # Rows of a panel that are packed at a time where the right matrix lies the other way.
 CORNER = 16
@@ -160,12 +160,13 @@ def product_kernel(a, a_row, a_k, b, b_k, b_n, c, c_row, packed, rows, depth, co
     for p in prange(panels):
         n0, width = panel_of(p, wide, columns)
         pack_panel(b, b_k, b_n, 0, depth, n0, width, min(width, columns - n0), packed, n0 * depth)
-    size = min(CHUNK, (rows + 23) // 24 * 6)  # four chunks at least, of whole tiles
-    chunks = (rows + size - 1) // size
+    chunks = max(4, (rows + CHUNK - 1) // CHUNK)
+    tiles = (rows + 5) // 6
     for item in prange(chunks * panels):
         n0, width = panel_of(item % panels, wide, columns)
-        first = item // panels * size
-        here = min(size, rows - first)
+        chunk = item // panels
+        first = chunk * tiles // chunks * 6
+        here = min((chunk + 1) * tiles // chunks * 6, rows) - first
         k = 0
         while k < depth:
             count = min(DEPTH, depth - k)
