@@ -2,8 +2,8 @@
 
 A step whose course is the same each time need not find its way again: calling modules, making
 tensors and nodes, and sorting the graph cost more than the arithmetic where layers are small.
-`tape` records what a step computes on raw arrays, `programs` writes it as straight-line Python, and
-what stands here decides when a program may be replayed.
+`replay.tape` records what a step computes on raw arrays, `replay.programs` writes it as
+straight-line Python, and what stands here decides when a program may be replayed.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ import numpy as np
 
 from minigrad import backend, effects
 from minigrad.effects import CaptureError
-from minigrad.entries import Copy, Held, Made, Source, differs, is_past
 from minigrad.nodes import TensorNode
 from minigrad.observing import standing
-from minigrad.programs import Diverged, Program
 from minigrad.recording import is_recomputing, is_recording
-from minigrad.surroundings import Models, read_by_step, refuse_assignments
-from minigrad.tape import Recorder, recording
+from minigrad.replay.entries import Copy, Held, Made, Source, differs, is_past
+from minigrad.replay.programs import Diverged, Program
+from minigrad.replay.surroundings import Models, read_by_step, refuse_assignments
+from minigrad.replay.tape import Recorder, recording
 from minigrad.tensor import Tensor
 
 __all__ = ["CaptureError", "Captured", "capture"]

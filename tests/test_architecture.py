@@ -41,11 +41,7 @@ FLOORS = [
     {
         "minigrad.capture",
         "minigrad.creation",
-        "minigrad.drawn",
-        "minigrad.entries",
-        "minigrad.programs",
-        "minigrad.surroundings",
-        "minigrad.tape",
+        "minigrad.replay",
         "minigrad.transforms",
         "minigrad.check",
         "minigrad.testing",

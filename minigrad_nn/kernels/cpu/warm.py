@@ -21,6 +21,8 @@ from .convolution import TABLE
 GEOMETRY = Geometry.of((3, 3), 2)
 # What the rows that want other filters are able to compute.
 OTHERS = (Geometry.of((4, 4), 3), Geometry.of((2, 2), 2))
+# Windows that tile their plane.
+TILES = Geometry.of((2, 2), 2, 2)
 
 
 def _operands(dtype: Any, geometry: Geometry = GEOMETRY) -> dict[str, np.ndarray]:
@@ -75,6 +77,12 @@ def _gru_backward(x: np.ndarray, h: np.ndarray, w: np.ndarray) -> None:
     gated.gru_backward(y, y, gates, h, w, False, None, None)
 
 
+def _sums(compute: Callable, given: np.ndarray, size: int = 2, *more: Any) -> None:
+    """Of windows that overlap, and of windows that are tiles (`size` is that of the array)."""
+    compute(given, GEOMETRY, *more, None, None, RELU)
+    compute(given[..., :size, :size], TILES, *more, None, None, RELU)
+
+
 def _losses(x: np.ndarray, backward: bool) -> None:
     """Of rows, and of places."""
     for given in (x[..., 0, 0], x):
@@ -110,12 +118,10 @@ CALLS: dict[str, Callable[[dict[str, np.ndarray]], Any]] = {
     ),
     "gather": lambda a: pool.gather(a["x"], a["indices"], None, None, RELU),
     "scatter": lambda a: pool.scatter(a["g"], a["indices"], (3, 3), None, None, RELU),
-    "sum_pool": lambda a: pool.sum_pool(a["x"], GEOMETRY, None, None, RELU),
-    "sum_pool_input": lambda a: pool.sum_pool_input(a["g"], GEOMETRY, None, None, RELU),
-    "average_pool": lambda a: pool.average_pool(a["x"], GEOMETRY, True, None, None, RELU),
-    "average_pool_input": lambda a: pool.average_pool_input(
-        a["g"], GEOMETRY, True, None, None, RELU
-    ),
+    "sum_pool": lambda a: _sums(pool.sum_pool, a["x"]),
+    "sum_pool_input": lambda a: _sums(pool.sum_pool_input, a["g"], 1),
+    "average_pool": lambda a: _sums(pool.average_pool, a["x"], 2, True),
+    "average_pool_input": lambda a: _sums(pool.average_pool_input, a["g"], 1, True),
     "moments": lambda a: normalise.moments(a["x"], None),
     "batch_norm": lambda a: normalise.batch_norm(
         a["x"], a["vector"], a["vector"], 1e-5, None, None, RELU

@@ -21,12 +21,12 @@ import numpy as np
 
 from minigrad import backend, effects
 from minigrad.core import Node
-from minigrad.drawn import Drawn
 from minigrad.effects import CaptureError, Live, refused, user_line
-from minigrad.entries import Decision, Entry, Held, Made, Slot, Source, varies
 from minigrad.nodes import Leaf, MultipleNode, OutputNode, TensorNode
 from minigrad.observing import Interposer
 from minigrad.ops.index import IndexedGradient
+from minigrad.replay.drawn import Drawn
+from minigrad.replay.entries import Decision, Entry, Held, Made, Slot, Source, varies
 from minigrad.tensor import Tensor
 
 

@@ -17,9 +17,9 @@ import numpy as np
 
 from minigrad import backend, effects
 from minigrad.core import hand_over
-from minigrad.entries import Copy, Entry, Held, Made, Slot, Source
 from minigrad.nodes import MultipleNode, TensorNode
-from minigrad.tape import Recorder
+from minigrad.replay.entries import Copy, Entry, Held, Made, Slot, Source
+from minigrad.replay.tape import Recorder
 from minigrad.tensor import Tensor
 
 # Here a CUDA graph would begin: a program launches the same kernels on the same parameters each

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigrad import backend
-from minigrad.surroundings import held_by, same
+from minigrad.replay.surroundings import held_by, same
 from minigrad.tensor import Tensor
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis), np.dtype, np.generic)
