@@ -18,7 +18,6 @@ from typing import Any
 
 from minigrad import backend, random
 from minigrad.backend import device
-from minigrad.capture import CaptureError, capture
 from minigrad.core import GraphError, Op, enable_grad, is_recording, no_grad, op
 from minigrad.creation import (
     arange,
@@ -32,6 +31,7 @@ from minigrad.creation import (
     zeros_like,
 )
 from minigrad.dtypes import bool_, float16, float32, float64, int8, int16, int32, int64, uint8
+from minigrad.effects import CaptureError
 from minigrad.memory import empty_memory, memory_stats
 from minigrad.ops.elementwise import (
     abs,
@@ -155,6 +155,7 @@ __version__ = "0.1.0"
 
 # Loaded on first use, since an engine that only computes needs none of them.
 _LAZY = {
+    "capture": "minigrad.replay.steps",
     "check": "minigrad.check",
     "check_gradients": "minigrad.check",
     "cuda": "minigrad.cuda",

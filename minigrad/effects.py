@@ -86,7 +86,7 @@ def decided(question: Callable[..., Any], *values: Any) -> Any:
 
     A replay asks it before anything else is done, and where the answer is another, that course is
     recorded too; so the question must look at nothing but its values, which must be the step's
-    arguments, or follow from them by `effect`s.
+    arguments, or follow from them by calls under `effect`.
     """
     if recorders:
         recorder = current()

@@ -39,7 +39,6 @@ FLOORS = [
     {"minigrad.nodes", "minigrad.operators"},
     {"minigrad.scalar", "minigrad.tensor"},
     {
-        "minigrad.capture",
         "minigrad.creation",
         "minigrad.replay",
         "minigrad.transforms",

@@ -1,6 +1,6 @@
 """How `minigrad.capture` records a step and replays it.
 
-Read `tape` (what is recorded), `entries` (of what it is made), `programs` (how it becomes Python),
-`surroundings` (what a step reads besides its arguments), and `drawn` (random numbers, which a step
-may not look at).
+Read `steps` (when a program may be replayed), `tape` (what is recorded), `entries` (of what it is
+made), `programs` (how it becomes Python), `surroundings` (what a step reads besides its arguments),
+and `drawn` (random numbers, which a step may not look at).
 """

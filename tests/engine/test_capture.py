@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import backend, effects
-from minigrad.capture import CaptureError, capture
 from minigrad.observing import Interposer, stand
+from minigrad.replay.steps import CaptureError, capture
 from tests.engine.programs import programs, run
 from tests.engine.samples import SAMPLES
 

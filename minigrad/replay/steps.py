@@ -2,8 +2,8 @@
 
 A step whose course is the same each time need not find its way again: calling modules, making
 tensors and nodes, and sorting the graph cost more than the arithmetic where layers are small.
-`replay.tape` records what a step computes on raw arrays, `replay.programs` writes it as
-straight-line Python, and what stands here decides when a program may be replayed.
+`tape` records what a step computes on raw arrays, `programs` writes it as straight-line Python, and
+what stands here decides when a program may be replayed.
 """
 
 from __future__ import annotations
