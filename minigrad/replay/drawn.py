@@ -18,6 +18,11 @@ class Drawn(np.ndarray):
 
     plain: Any
 
+    def __array_finalize__(self, obj: Any) -> None:
+        if isinstance(obj, Drawn):  # a part of it, another shape, a copy
+            _refuse_drawn()
+            self.plain = self.view(np.ndarray)
+
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **settings: Any) -> Any:
         _refuse_drawn()
         outs = settings.get("out")

@@ -10,6 +10,7 @@ import itertools
 import keyword
 import re
 import textwrap
+import types
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from minigrad import backend, effects
 from minigrad.core import hand_over
 from minigrad.nodes import MultipleNode, TensorNode
 from minigrad.replay.entries import Copy, Entry, Held, Made, Slot, Source
+from minigrad.replay.surroundings import Contents, Size
 from minigrad.replay.tape import Recorder
 from minigrad.tensor import Tensor
 
@@ -109,6 +111,9 @@ def _guard(tensors: Iterable[tuple], surroundings: Sequence[tuple]) -> Callable[
         label = f"the tensor {tensor.name}" if tensor.name else f"a tensor of shape {array.shape}"
         lines.append(f"    if {t}._data is not {a} or {t}._requires is not {requires}:")
         lines.append(f"        return {f'{label} holds another array, or requires_grad changed'!r}")
+        if requires:
+            lines.append(f"    if {t}._node is not None and {t}._node.hooks:")
+            lines.append(f"        return {f'{label} has hooks now'!r}")
     for holder, key, value in surroundings:
         h, v = names.bind(holder, "h"), names.bind(value, "k")
         now = f"{h}.cell_contents"
@@ -116,6 +121,10 @@ def _guard(tensors: Iterable[tuple], surroundings: Sequence[tuple]) -> Callable[
             now = f"{h}.get({names.bind(key, 'key')})"
         elif isinstance(holder, list):
             now = f"{h}[{key}] if {key} < len({h}) else None"
+        elif isinstance(holder, (Size, Contents)):
+            now = f"{h}.now()"
+        elif not isinstance(holder, types.CellType):
+            now = f"getattr({h}, {key!r}, None)"
         name = names.fresh("now")
         test = f"{name} is not {v}"
         if isinstance(value, (int, float, str)):

@@ -25,7 +25,7 @@ from minigrad.observing import standing
 from minigrad.recording import is_recomputing, is_recording
 from minigrad.replay.entries import Copy, Held, Made, Source, differs, is_past
 from minigrad.replay.programs import Diverged, Program
-from minigrad.replay.surroundings import Models, read_by_step, refuse_assignments
+from minigrad.replay.surroundings import Contents, Models, read_by_step, refuse_assignments
 from minigrad.replay.tape import Recorder, recording
 from minigrad.tensor import Tensor
 
@@ -187,7 +187,7 @@ class Captured:
         return self._record(key, args, kwargs, reason)
 
     def _record(self, key: Any, args: tuple, kwargs: dict, reason: str) -> Any:
-        recorder = Recorder(read_by_step(self._step))
+        recorder = Recorder(read_by_step(self._step, (args, kwargs)))
         recorder.fallback = self._fallback
         past = [
             one for (of, _), (one, _) in list(self._traces.items()) if of == key and is_past(one)
@@ -209,6 +209,11 @@ class Captured:
             before, failures = self._traces.pop(course, (None, 0))
             if before is not None and before in past:
                 before, failures = None, 0
+            recorder.surroundings = [
+                one
+                for one in recorder.surroundings
+                if not (isinstance(one[0], Contents) and id(one[0].of) in recorder.operands)
+            ]
             recorder.state = Models(recorder.modules.values())
             told = recorder.spoiled
             self.reasons[reason if before is None else "the second recording"] += 1
@@ -269,13 +274,20 @@ def _key(value: Any, tensors: list[Any], path: str) -> Any:
                 f"capture: {path} was computed and requires a gradient, which would not flow "
                 "through the captured step: pass it detached, or compute it inside"
             )
+        if value._requires and value._node is not None and value._node.hooks:
+            raise CaptureError(f"capture: {path} has hooks, which a replay would not call")
+        if value._requires and any(value is one for one in tensors):
+            raise CaptureError(
+                f"capture: {path} is a tensor that requires a gradient and is passed twice; a "
+                "captured step knows each by its place: pass it once"
+            )
         data = value._data
         tensors.append(value)
         return (type(data), data.shape, data.dtype, value._requires)
     if kind is np.ndarray or backend.is_array(value):
         tensors.append(_Bare(value))
         return (kind, value.shape, value.dtype, None)
-    if kind is tuple or kind is list:
+    if kind is tuple or kind is list or _is_named(value):
         return (kind, *[_key(part, tensors, path) for part in value])
     if kind is dict:
         return (
@@ -284,12 +296,21 @@ def _key(value: Any, tensors: list[Any], path: str) -> Any:
         )
     try:
         hash(value)
+        if "__eq__" in vars(kind) and any(
+            isinstance(getattr(value, name, None), Tensor)
+            for name in getattr(value, "__dataclass_fields__", ())
+        ):
+            raise TypeError  # tensors do not say whether they are equal
     except TypeError:
         raise TypeError(
             f"capture: {path} is a {kind.__name__}, which cannot be told apart from another: a "
             "step takes tensors, arrays and hashable values, also in tuples, lists and dictionaries"
         ) from None
     return (kind, repr(value) if kind is float else value)
+
+
+def _is_named(value: Any) -> bool:
+    return isinstance(value, tuple) and hasattr(value, "_fields")
 
 
 class _Bare:
@@ -320,6 +341,7 @@ class _Inputs:
                 self._recorder.leaves[id(made)] = slot
                 made._grad = value._grad
                 self._pairs.append((value, made))
+                self._recorder.given[id(value)] = value
         return made
 
     def return_gradients(self) -> None:
@@ -337,6 +359,8 @@ def _given(value: Any, make: Callable[[Any], Tensor]) -> Any:
         return make(_Bare(value))
     if kind is tuple or kind is list:
         return kind([_given(part, make) for part in value])
+    if _is_named(value):
+        return kind(*[_given(part, make) for part in value])
     if kind is dict:
         return {name: _given(part, make) for name, part in value.items()}
     return value

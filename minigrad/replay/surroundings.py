@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dis
 import functools
+import inspect
+import sys
 import types
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -66,6 +68,10 @@ def held_by(holder: Any, key: Any) -> Any:
         return holder.get(key)
     if isinstance(holder, list):
         return holder[key] if key < len(holder) else None
+    if isinstance(holder, (Size, Contents)):
+        return holder.now()
+    if not isinstance(holder, types.CellType):
+        return getattr(holder, key, None)
     try:
         return holder.cell_contents
     except ValueError:
@@ -120,42 +126,203 @@ def _names(function: types.FunctionType, kind: str) -> dict[str, None]:
     )
 
 
-def read_by_step(step: Any) -> list[tuple[Any, Any, Any]]:
+def read_by_step(step: Any, given: Any = ()) -> list[tuple[Any, Any, Any]]:
     """What a step reads from outside of itself; a replay holds only while it is the same.
 
+    Args:
+        step: a function, a method, or an object that is called.
+        given: its arguments, of which objects may be among, with attributes of their own.
+
     Returns:
-        Where each value is held (a dictionary, a list or a cell), under which key, and the value.
+        Where each value is held (a dictionary, a list, a cell or an object), under which key, and
+        the value.
     """
-    functions = _functions(step)
-    found = [one for function in functions for one in _read_by(function)]
-    names = {name for f in functions for kind in ("ATTR", "METHOD") for name in _names(f, kind)}
-    while isinstance(step, (functools.partial, types.MethodType)):
-        if isinstance(step, types.MethodType):
-            found += _inside(step.__self__, names)
-        step = step.func if isinstance(step, functools.partial) else step.__func__
-    found += [one for _, _, value in list(found) for one in _inside(value, names)]
-    return [one for one in found if not isinstance(one[2], types.ModuleType)]
+    return _Reader((step, given)).found
+
+
+def read_by_module(module: Any) -> list[tuple[Any, Any, Any]]:
+    """What the code of a user's own module reads besides its attributes, and what is in these."""
+    if not _is_users(type(module).__module__):
+        return []
+    return _Reader((type(module).forward, _Parts(module))).found
+
+
+class _Parts:
+    """What a module's attributes hold: `Models` looks at the attributes themselves."""
+
+    def __init__(self, module: Any) -> None:
+        self.module = module
 
 
 _PLAIN = (bool, int, float, str, type(None))
+_MANY, _DEPTH = 64, 4
+_GROWING = {"append", "appendleft", "extend", "insert", "pop", "popleft", "remove"}
 
 
-def _inside(value: Any, names: Collection[str], depth: int = 3) -> list[tuple[Any, Any, Any]]:
-    """Numbers and texts in a list or dictionary; what an object holds under these names."""
-    kind = type(value)
-    if kind is list or kind is dict:
-        if len(value) > 64 or not depth:
-            return []
-        items = list(enumerate(value)) if kind is list else list(value.items())
-        found = [(value, key, part) for key, part in items if type(part) in _PLAIN]
-        return found + [one for _, part in items for one in _inside(part, names, depth - 1)]
-    if isinstance(value, (types.ModuleType, type, types.FunctionType)) or hasattr(value, "modules"):
-        return []
-    own = getattr(value, "__dict__", None)
-    if not isinstance(own, dict):
-        return []
-    found = [(own, name, own[name]) for name in names if name in own]
-    return found + [one for _, _, part in list(found) for one in _inside(part, names, depth - 1)]
+class _Reader:
+    """A search for all that some code can reach by the names that stand in it."""
+
+    def __init__(self, roots: Any) -> None:
+        self.found: list[tuple[Any, Any, Any]] = []
+        self._names: dict[str, None] = {}
+        self._met: dict[int, Any] = {}
+        self._sized: list[Any] = []
+        self._parts: list[tuple[Any, Any, Any]] = []
+        self._stores = False
+        self._objects: list[tuple[Any, int, set[str]]] = []
+        for root in roots:
+            self._visit(root, _DEPTH)
+        looking = True
+        while looking:  # names lead to objects, and objects to functions with more names
+            looking = False
+            for one in list(self._objects):
+                looking = self._look(*one) or looking
+        if not _GROWING & self._names.keys():  # what the step itself makes longer is let be
+            self.found += [(Size(one), "the size of a list", len(one)) for one in self._sized]
+        if not self._stores:
+            self.found += self._parts
+
+    def _hold(self, holder: Any, key: Any, value: Any, depth: int) -> None:
+        if not isinstance(value, types.ModuleType):
+            self.found.append((holder, key, value))
+        self._visit(value, depth)
+
+    def _visit(self, value: Any, depth: int) -> None:
+        if isinstance(value, _PLAIN) or not depth or id(value) in self._met:
+            return
+        self._met[id(value)] = value
+        if isinstance(value, types.FunctionType):
+            self._function(value)
+        elif isinstance(value, types.MethodType):
+            self._visit(value.__func__, depth)
+            self._visit(value.__self__, depth)
+        elif isinstance(value, functools.partial):
+            for part in (value.func, *value.args, *value.keywords.values()):
+                self._visit(part, depth)
+        elif type(value) in (list, dict, set, tuple):
+            self._container(value, depth)
+        elif isinstance(value, property):
+            self._visit(value.fget, depth)
+        elif isinstance(value, _Parts):
+            for part in vars(value.module).values():
+                if not isinstance(part, types.MethodType):
+                    self._visit(part, depth - 1)
+            self._objects.append((type(value.module), depth - 1, set()))
+        elif isinstance(value, np.ndarray):
+            if value.size <= _MANY and value.dtype != object:
+                holder = Contents(value)
+                self.found.append((holder, "what is in an array", holder.now()))
+        elif hasattr(value, "requires_grad"):
+            return
+        elif hasattr(value, "modules") and not isinstance(value, (type, types.ModuleType)):
+            return
+        else:
+            self._objects.append((value, depth - 1, set()))
+            self._visit(getattr(value, "__wrapped__", None), depth)  # such as a captured step
+            called = getattr(type(value), "__call__", None)  # noqa: B004
+            if not isinstance(value, type) and isinstance(called, types.FunctionType):
+                self._visit(called, depth)
+
+    def _function(self, function: types.FunctionType) -> None:
+        if not _is_users(function.__module__):
+            return
+        for kind in ("ATTR", "METHOD"):
+            self._names.update(_names(function, kind))
+        self._stores = self._stores or any(
+            line.opname == "STORE_SUBSCR"
+            for code in _codes(function.__code__)
+            for line in dis.get_instructions(code)
+        )
+        for holder, name, value in _read_by(function):
+            self._hold(holder, name, value, _DEPTH)
+        defaults = function.__defaults__
+        if defaults:
+            self._hold(function, "__defaults__", defaults, _DEPTH)
+        if function.__kwdefaults__:
+            self._visit(function.__kwdefaults__, _DEPTH)
+
+    def _container(self, value: Any, depth: int) -> None:
+        if type(value) in (list, dict, set) and depth < _DEPTH + 1:
+            self._sized.append(value)
+        if len(value) > _MANY:
+            return
+        if type(value) is dict:
+            items: Any = list(value.items())
+        else:
+            items = list(enumerate(value))
+        for key, part in items:
+            if type(value) in (list, dict) and type(part) in _PLAIN:
+                self.found.append((value, key, part))
+            elif type(value) in (list, dict) and not isinstance(part, np.ndarray):
+                self._parts.append((value, key, part))
+            self._visit(part, depth - 1)
+
+    def _look(self, value: Any, depth: int, done: set[str]) -> bool:
+        """Follow the names that came up since the last look; whether there were any."""
+        new = [name for name in self._names if name not in done]
+        done.update(new)
+        own = getattr(value, "__dict__", None)
+        kind = value if isinstance(value, type) else type(value)
+        if isinstance(value, types.ModuleType) and not _is_users(value.__name__):
+            return False
+        if isinstance(value, type) and not _is_users(value.__module__):
+            return False
+        for name in new:
+            if isinstance(own, dict) and name in own:
+                self._hold(own, name, own[name], depth)
+                continue
+            if isinstance(value, types.ModuleType) or not _is_users(kind.__module__):
+                continue
+            raw = inspect.getattr_static(kind, name, None)
+            if isinstance(raw, (staticmethod, classmethod)):
+                raw = raw.__func__
+            if isinstance(raw, (types.FunctionType, property)):
+                self._visit(raw, _DEPTH)
+            elif isinstance(raw, functools.cached_property):
+                self._visit(raw.func, _DEPTH)
+            elif isinstance(raw, types.MemberDescriptorType):
+                if kind is not value:
+                    self._hold(value, name, getattr(value, name, None), depth)
+            elif raw is not None and not hasattr(type(raw), "__get__"):
+                self._hold(value, name, raw, depth)
+        return bool(new)
+
+
+class Size:
+    """The holder of a container's size."""
+
+    __slots__ = ("of",)
+
+    def __init__(self, of: Any) -> None:
+        self.of = of
+
+    def now(self) -> int:
+        """The size now."""
+        return len(self.of)
+
+
+class Contents:
+    """The holder of what is in an array that the step can only read in Python."""
+
+    __slots__ = ("of",)
+
+    def __init__(self, of: Any) -> None:
+        self.of = of
+
+    def now(self) -> str:
+        """The bytes now."""
+        return repr(self.of.tobytes())
+
+
+def _is_users(module: str | None) -> bool:
+    """Whether code of this module is the user's: neither ours nor Python's nor a package's."""
+    top = (module or "").partition(".")[0]
+    if top in _OURS or (top in sys.stdlib_module_names and top != "__main__"):
+        return False
+    return "site-packages" not in (getattr(sys.modules.get(top), "__file__", None) or "")
+
+
+_OURS = {"minigrad", "minigrad_nn", "numpy", "builtins"}
 
 
 def refuse_assignments(step: Any) -> None:

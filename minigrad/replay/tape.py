@@ -27,6 +27,7 @@ from minigrad.observing import Interposer
 from minigrad.ops.index import IndexedGradient
 from minigrad.replay.drawn import Drawn
 from minigrad.replay.entries import Decision, Entry, Held, Made, Slot, Source, varies
+from minigrad.replay.surroundings import read_by_module
 from minigrad.tensor import Tensor
 
 
@@ -34,13 +35,15 @@ class Recorder(Interposer):
     """What one run of a step did."""
 
     def __init__(self, surroundings: Sequence[tuple] = ()) -> None:
-        self.surroundings = surroundings
+        self.surroundings = list(surroundings)
         self.state: Any = None
         self.busy = 0
         self.entries: list[Entry] = []
         self.decisions: list[Decision] = []
         self.inputs: list[Slot] = []
         self.leaves: dict[int, Slot] = {}
+        self.given: dict[int, Any] = {}
+        self.operands: set[int] = set()
         self.tensors: dict[int, tuple[Any, Any, bool]] = {}
         self.modules: dict[int, Any] = {}
         self.watched: str | None = None
@@ -86,6 +89,8 @@ class Recorder(Interposer):
     def see(self, tensor: Any) -> None:
         """Note a lasting tensor: its array is known by it from now on."""
         data = tensor._data
+        if id(tensor) in self.given:
+            self._refuse_given()
         if self.find(data) is None:
             if not tensor.is_leaf and tensor._requires:
                 self.refuse(
@@ -107,6 +112,7 @@ class Recorder(Interposer):
             found = self.find(value)
             if found is None:
                 self._kept.append(value)
+                self.operands.add(id(value))
                 plain = isinstance(value, np.generic)
                 found = Held(value, by_value=by_value or plain)
             return found
@@ -134,6 +140,12 @@ class Recorder(Interposer):
             refused(message)
         if self.spoiled is None:
             self.spoiled = f"{user_line()}: {message}"
+
+    def _refuse_given(self) -> None:
+        self.refuse(
+            "a tensor that requires a gradient is an argument of the step, and is used here from "
+            "outside of it too, where another may be passed later: do one or the other"
+        )
 
     def reading(self, tensor: Any, how: str) -> None:
         """Refuse that a value is read, unless it is always the same."""
@@ -211,6 +223,10 @@ class Recorder(Interposer):
 
     def effect(self, function: Callable, args: tuple, kwargs: dict) -> Any:
         """Call an effect, and write the call down."""
+        if self.given:
+            for group in [g for one in args for g in getattr(one, "param_groups", ())]:
+                if any(id(p) in self.given for p in group["params"]):
+                    self._refuse_given()
         references = tuple(self.reference(value) for value in args)
         settings = {name: self.reference(value) for name, value in kwargs.items()}
         self.busy += 1
@@ -273,6 +289,8 @@ class Recorder(Interposer):
 
     def note(self, module: Any) -> None:
         """Note a part of the model: its settings decide what it computes."""
+        if id(module) not in self.modules:
+            self.surroundings += read_by_module(module)
         self.modules[id(module)] = module
         if module._hooks:
             self.watched = "a forward hook"

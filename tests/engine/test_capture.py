@@ -402,6 +402,27 @@ def test_who_watches_sees_the_step_itself():
     assert "multiply" in seen[2:] and step.replays == 1
 
 
+def test_hooks_of_tensors_that_come_later_are_refused():
+    w = mg.tensor(drawn(2), requires_grad=True)
+
+    @capture
+    def step(x):
+        (w * x).sum().backward()
+
+    for _ in range(3):
+        step(drawn(2))
+    remove = w.register_hook(lambda g: g * 2)
+    with pytest.raises(CaptureError, match="hooks, which a replay would not call"):
+        step(drawn(2))
+    remove()
+    step(drawn(2))
+    assert step.replays == 2
+    x = mg.tensor(drawn(2), requires_grad=True)
+    x.register_hook(lambda g: g * 2)
+    with pytest.raises(CaptureError, match="argument has hooks"):
+        step(x)
+
+
 # --- refusals ------------------------------------------------------------------------------------
 
 W = mg.tensor([1.0, 2.0], requires_grad=True)

@@ -3,6 +3,8 @@
 import gc
 import math
 import weakref
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -406,3 +408,165 @@ def test_memory_is_given_back():
     del step, model
     gc.collect()
     assert held() is None
+
+
+class Options:
+    """What a step's surroundings may look like: settings in places of all kinds."""
+
+    kind = 1.0
+
+    def __init__(self):
+        self.own = 1.0
+        self.listed = [1.0]
+
+
+class Slotted:
+    __slots__ = ("held",)
+
+
+class Scaled(nn.Module):
+    """A module that reads settings which are no attributes of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(3, 2)
+        self.listed = [1.0]
+        self.options = Options()
+
+    def forward(self, x):
+        return self.linear(x) * self.listed[0] * self.options.own * Options.kind
+
+
+class Trainer:
+    """A step that leaves its work to other methods."""
+
+    def __init__(self):
+        self.model = Scaled()
+        self.factor = 1.0
+        self.slotted = Slotted()
+        self.slotted.held = 1.0
+        self.options = Options()
+        self.more = []
+        self.array = np.ones(2)
+
+    @property
+    def scale(self):
+        return self.factor
+
+    def loss(self, x, options):
+        found = (self.model(x) ** 2).sum() * self.scale * self.slotted.held * options.own
+        for part in self.more:
+            found = found * part
+        return found * options.listed[0] * float(self.array[0]) * self.options.kind
+
+    def __call__(self, x, options, extra=(2.0,)):
+        self.model.zero_grad()
+        loss = self.loss(x, options) * extra[0]
+        loss.backward()
+        return loss
+
+
+CHANGES = {
+    "read by a helper": lambda t, options: setattr(t, "factor", 2.0),
+    "slots": lambda t, options: setattr(t.slotted, "held", 2.0),
+    "an argument": lambda t, options: setattr(options, "own", 2.0),
+    "a list of an argument": lambda t, options: options.listed.__setitem__(0, 2.0),
+    "of a class": lambda t, options: setattr(Options, "kind", 2.0),
+    "a longer list": lambda t, options: t.more.append(3.0),
+    "an array read in Python": lambda t, options: t.array.__setitem__(0, 3.0),
+    "a list of a module": lambda t, options: t.model.listed.__setitem__(0, 2.0),
+    "an object of a module": lambda t, options: setattr(t.model.options, "own", 2.0),
+    "a default": lambda t, options: setattr(Trainer.__call__, "__defaults__", ((3.0,),)),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_settings_are_watched_wherever_they_are(what, monkeypatch):
+    def losses(captured):
+        monkeypatch.setattr(Options, "kind", 1.0)
+        monkeypatch.setattr(Trainer.__call__, "__defaults__", ((2.0,),))
+        mg.manual_seed(1)
+        trainer, options = Trainer(), Options()
+        step = capture(trainer) if captured else trainer
+        found = []
+        for i in range(7):
+            if i == 4:
+                CHANGES[what](trainer, options)
+            x = mg.tensor(np.random.default_rng(i).standard_normal((4, 3), dtype=np.float32))
+            found.append((step(x, options)._data.tobytes(), seen(trainer.model)["grads"]))
+        return found, step
+
+    expected, _ = losses(False)
+    found, step = losses(True)
+    assert found == expected
+    assert (step.recordings, step.replays) == (4, 3), step.reasons
+
+
+def test_a_parameter_is_an_argument_or_read_from_outside_but_not_both():
+    w = mg.tensor([1.0, 2.0], requires_grad=True)
+    optimizer = optim.SGD([w], lr=0.1)
+
+    @capture
+    def updated(x, y):
+        (x * y).sum().backward()
+        optimizer.step()
+
+    @capture
+    def read(x, y):
+        (x * y * w).sum().backward()
+
+    x = np.ones(2, np.float32)
+    for step in (updated, read):
+        with pytest.raises(CaptureError, match="from outside of it too"):
+            step(w, x)
+        with pytest.raises(CaptureError, match="passed twice"):
+            step(w, w)
+
+
+def test_named_tuples_hold_arguments():
+    @capture
+    def step(batch):
+        return (batch.x * batch.y).sum()
+
+    for i in range(4):
+        batch = Pair(mg.tensor([1.0, i]), np.array([2.0, 3.0], np.float32))
+        assert step(batch).item() == 2 + 3 * i
+    assert step.replays == 2
+
+
+def test_frozen_objects_that_hold_tensors_are_refused():
+    step = capture(lambda batch: batch.x.sum())
+    with pytest.raises(TypeError, match="cannot be told apart"):
+        step(Batch(mg.tensor([1.0])))
+
+
+@dataclass(frozen=True)
+class Batch:
+    x: object
+
+
+class Pair(NamedTuple):
+    x: object
+    y: object
+
+
+@pytest.mark.parametrize(
+    "part",
+    [lambda a: a[:2], lambda a: a.reshape(2, 2), lambda a: a.copy(), lambda a: a.astype(float)],
+)
+def test_parts_of_random_numbers_are_refused(part):
+    @capture
+    def step(x):
+        return x + mg.tensor(part(mg.random.normal((4,)))).sum()
+
+    with pytest.raises(CaptureError, match="random numbers are used in Python"):
+        step(mg.tensor([1.0]))
+
+
+def test_what_a_captured_step_inside_reads_is_watched():
+    factor = [1.0]
+    inner = capture(lambda x: x.sum() * factor[0])
+    step = capture(lambda x: inner(x) * 2)
+    for i in range(6):
+        factor[0] = 1.0 if i < 4 else 3.0
+        assert step(mg.tensor([1.0, i])).item() == 2 * (1 + i) * factor[0]
