@@ -6,10 +6,11 @@
 Every distinct convolution of ResNet-18 and 50, VGG-11 and 16 and MobileNet v1, forward and both
 adjoints; pools, batch norm, softmax cross-entropy, recurrent networks and the optimisers' updates.
 The two processes take turns, a kernel at a time, so that a busy machine is busy for both; a turn
-runs a kernel as often as fills some milliseconds.  The table has the median of ours, its GF/s or
-GB/s (of what must be read or written at least), the share of the peak that was measured in the
-same run (products in registers; a copy of a large array), and the median of PyTorch's time over
-ours within a turn.  `--only` takes parts of names.  Needs the extra `peers` but with `--alone`.
+runs a kernel for a twentieth of a second untimed, and as long timed.  The table has the median of
+ours, its GF/s or GB/s (of what must be read or written at least), the share of the peak that was
+measured in the same run (products in registers; a copy of a large array), and the median of
+PyTorch's time over ours within a turn.  `--only` takes parts of names.  Needs the extra `peers` but
+with `--alone`.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 # What a turn takes at least, in seconds.
-TURN = 0.004
+TURN = 0.05
 CONV_PARTS = ("forward", "input", "weight")
 
 
@@ -431,6 +432,9 @@ def work(peer: str, cases: list[Case]) -> None:
             times = max(1, math.ceil(TURN / max(time.perf_counter() - start, 1e-7)))
             print("0", flush=True)
             continue
+        # First untimed: the other's threads may still spin, and our own sleep.
+        for _ in range(times):
+            call()
         start = time.perf_counter()
         for _ in range(times):
             call()
