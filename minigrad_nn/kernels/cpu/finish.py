@@ -10,8 +10,9 @@ from numba import prange
 from ..epilogue import Epilogue
 from ..workspace import Workspace
 from .arrays import Result, epilogue_arrays, scratch
-from .compile import kernel, summing_helper
-from .normalise import ends, let_through, plane_sum, planes
+from .compile import kernel
+from .norm_tile import moments_tile, passed_tile
+from .normalise import ends, planes
 
 
 @kernel
@@ -44,22 +45,12 @@ def finish(y: np.ndarray, epilogue: Epilogue | None) -> None:
         finish_kernel(planes, y.shape[1], bias, residual, relu)
 
 
-@summing_helper
-def let_plane_through(g, y, passed, plane, floor, ceiling):
-    """One plane of what an activation lets through, and its sum in float64."""
-    total = 0.0
-    for i in range(g.shape[1]):
-        value = let_through(g[plane, i], y[plane, i], floor, ceiling)
-        passed[plane, i] = value
-        total += np.float64(value)
-    return total
-
-
 @kernel
 def epilogue_backward_kernel(g, y, passed, images, channels, floor, ceiling, sums, gbias):
     """What the activation lets through, and its sum for each channel; `sums` is scratch."""
+    length = g.shape[1]
     for plane in prange(images * channels):
-        sums[plane] = let_plane_through(g, y, passed, plane, floor, ceiling)
+        sums[plane] = passed_tile(g, y, passed, plane * length, length, floor, ceiling)
     for c in prange(channels):
         total = 0.0
         for n in range(images):
@@ -70,8 +61,9 @@ def epilogue_backward_kernel(g, y, passed, images, channels, floor, ceiling, sum
 @kernel
 def channel_sum_kernel(x, images, channels, sums, totals):
     """The sum of each channel; `sums` is scratch."""
+    length = x.shape[1]
     for plane in prange(images * channels):
-        sums[plane] = plane_sum(x, plane)
+        sums[plane] = moments_tile(x, plane * length, length, 0.0)[0]
     for c in range(channels):
         total = 0.0
         for n in range(images):

@@ -22,31 +22,13 @@ from numba import prange
 from ..epilogue import ENDS, NOTHING, Epilogue
 from ..workspace import Workspace
 from .arrays import Result, flat, scratch
-from .compile import helper, kernel, summing_helper
+from .compile import helper, kernel
+from .norm_tile import gradient_tile, moments_tile, normalise_tile, products_tile
 
 # Numbers of one image that a block of channels has where it can: fewer would be read in bits and
 # pieces. Numbers of all images that it has at most, unless one channel has more. Blocks that there
 # are at least, where there are channels.
 PIECE, BLOCK, TASKS = 1 << 11, 1 << 16, 8
-
-
-@summing_helper
-def plane_sum(x, plane):
-    """Σ x over one plane, in float64."""
-    total = 0.0
-    for i in range(x.shape[1]):
-        total += np.float64(x[plane, i])
-    return total
-
-
-@summing_helper
-def plane_deviation(x, plane, mean):
-    """Σ (x − mean)² over one plane, in float64."""
-    total = 0.0
-    for i in range(x.shape[1]):
-        difference = np.float64(x[plane, i]) - mean
-        total += difference * difference
-    return total
 
 
 @helper
@@ -55,9 +37,13 @@ def channel_statistics(x, images, channels, first, last, sums, deviations, mean,
     length = x.shape[1]
     for n in range(images):
         for plane in range(n * channels + first, n * channels + last):
-            total = plane_sum(x, plane)
-            sums[plane] = total
-            deviations[plane] = plane_deviation(x, plane, total / length)
+            # Of offsets from a number of the plane itself, which is as near as any.
+            origin = np.float64(x[plane, 0])
+            if not np.isfinite(origin):
+                origin = 0.0
+            total, squares = moments_tile(x, plane * length, length, origin)
+            sums[plane] = total + length * origin
+            deviations[plane] = squares - total * (total / length)
     for c in range(first, last):
         total = 0.0
         for n in range(images):
@@ -71,21 +57,6 @@ def channel_statistics(x, images, channels, first, last, sums, deviations, mean,
         variance[c] = squares / (images * length)
 
 
-@helper
-def normalise_plane(x, y, plane, middle, scale, shift, residual, floor, ceiling):
-    """One plane of the result, with the residual (empty for none) and the activation."""
-    if residual.size > 0:
-        for i in range(x.shape[1]):
-            value = (x[plane, i] - middle) * scale + shift + residual[plane, i]
-            value = floor if value <= floor else value
-            y[plane, i] = ceiling if value >= ceiling else value
-    else:
-        for i in range(x.shape[1]):
-            value = (x[plane, i] - middle) * scale + shift
-            value = floor if value <= floor else value
-            y[plane, i] = ceiling if value >= ceiling else value
-
-
 @kernel
 def normalise_kernel(
     x, y, images, channels, block, given, eps, mean, variance, inverse_std, gamma, beta, residual,
@@ -95,6 +66,7 @@ def normalise_kernel(
 
     `sums` and `deviations` are `(N·C,)` scratch.
     """
+    length = x.shape[1]
     for task in prange((channels + block - 1) // block):
         first = task * block
         last = min(first + block, channels)
@@ -105,64 +77,11 @@ def normalise_kernel(
         if y.size > 0:
             for n in range(images):
                 for c in range(first, last):
-                    normalise_plane(
-                        x, y, n * channels + c, mean[c], inverse_std[c] * gamma[c], beta[c],
-                        residual, floor, ceiling,
+                    normalise_tile(
+                        x, y, (n * channels + c) * length, length, mean[c],
+                        inverse_std[c] * gamma[c], beta[c], residual, residual.size > 0, floor,
+                        ceiling,
                     )  # fmt: skip
-
-
-@helper
-def let_through(g, value, floor, ceiling):
-    """A gradient behind an activation: 0 where its value is at one of its ends."""
-    return type(g)(0) if (value <= floor) | (value >= ceiling) else g
-
-
-@helper
-def let_through_again(g, x, middle, scale, shift, floor, ceiling):
-    """`let_through`, where the value is computed again from x, bit for bit as it was."""
-    return let_through(g, (x - middle) * scale + shift, floor, ceiling)
-
-
-@summing_helper
-def plane_products(g, x, y, plane, middle, scale, shift, floor, ceiling):
-    """Σ g and Σ g·(x − mean) over one plane, in float64, of what is let through of g."""
-    mean = np.float64(middle)
-    total = 0.0
-    product = 0.0
-    if y.size > 0:
-        for i in range(x.shape[1]):
-            passed = np.float64(let_through(g[plane, i], y[plane, i], floor, ceiling))
-            total += passed
-            product += passed * (np.float64(x[plane, i]) - mean)
-    else:
-        for i in range(x.shape[1]):
-            here = x[plane, i]
-            passed = np.float64(
-                let_through_again(g[plane, i], here, middle, scale, shift, floor, ceiling)
-            )
-            total += passed
-            product += passed * (np.float64(here) - mean)
-    return total, product
-
-
-@helper
-def backward_plane(
-    g, x, y, gx, gresidual, plane, middle, scale, shift, floor, ceiling, given, constant, slope
-):  # fmt: skip
-    """One plane of the gradient by x, and of that by the residual where the output y is given."""
-    zero = gx.dtype.type(0)
-    if y.size > 0:
-        for i in range(x.shape[1]):
-            passed = let_through(g[plane, i], y[plane, i], floor, ceiling)
-            taken = zero if given else (x[plane, i] - middle) * slope
-            gresidual[plane, i] = passed
-            gx[plane, i] = (passed - constant - taken) * scale
-    else:
-        for i in range(x.shape[1]):
-            here = x[plane, i]
-            passed = let_through_again(g[plane, i], here, middle, scale, shift, floor, ceiling)
-            taken = zero if given else (here - middle) * slope
-            gx[plane, i] = (passed - constant - taken) * scale
 
 
 @kernel
@@ -171,16 +90,18 @@ def backward_kernel(
     ceiling, g_sums, gx_sums, ggamma, gbeta,
 ):  # fmt: skip
     """The gradients; `g_sums` and `gx_sums` are `(N·C,)` scratch, y and gresidual may be empty."""
-    count = images * x.shape[1]
+    length = x.shape[1]
+    count = images * length
     for task in prange((channels + block - 1) // block):
         first = task * block
         last = min(first + block, channels)
         for n in range(images):
             for c in range(first, last):
                 plane = n * channels + c
-                g_sums[plane], gx_sums[plane] = plane_products(
-                    g, x, y, plane, mean[c], inverse_std[c] * gamma[c], beta[c], floor, ceiling
-                )
+                g_sums[plane], gx_sums[plane] = products_tile(
+                    g, x, y, y.size > 0, plane * length, length, mean[c],
+                    inverse_std[c] * gamma[c], beta[c], floor, ceiling,
+                )  # fmt: skip
         for c in range(first, last):
             total = 0.0
             product = 0.0
@@ -194,10 +115,10 @@ def backward_kernel(
             gx_sums[c] = product * inverse_std[c] * inverse_std[c] / count
         for n in range(images):
             for c in range(first, last):
-                backward_plane(
-                    g, x, y, gx, gresidual, n * channels + c, mean[c], inverse_std[c] * gamma[c],
-                    beta[c], floor, ceiling, given, gx.dtype.type(g_sums[c]),
-                    gx.dtype.type(gx_sums[c]),
+                gradient_tile(
+                    g, x, y, gx, gresidual, y.size > 0, (n * channels + c) * length, length,
+                    mean[c], inverse_std[c] * gamma[c], beta[c], floor, ceiling,
+                    gx.dtype.type(g_sums[c]), gx.dtype.type(gx_sums[c]), given,
                 )  # fmt: skip
 
 
