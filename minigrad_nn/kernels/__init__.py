@@ -81,6 +81,12 @@ from .recurrent import (
     rnn_backward,
 )
 from .registry import Device, offers, register
+from .separable import (
+    NormDepthwiseNorm,
+    NormDepthwiseNormBackward,
+    norm_depthwise_norm,
+    norm_depthwise_norm_backward,
+)
 from .update import adam_update, sgd_update
 from .workspace import Workspace
 
@@ -99,6 +105,8 @@ __all__ = [
     "LSTMBackward",
     "MaxPool",
     "Moments",
+    "NormDepthwiseNorm",
+    "NormDepthwiseNormBackward",
     "RNNBackward",
     "Warmed",
     "Workspace",
@@ -125,6 +133,8 @@ __all__ = [
     "max_pool",
     "max_pool_input",
     "moments",
+    "norm_depthwise_norm",
+    "norm_depthwise_norm_backward",
     "offers",
     "output_size",
     "register",

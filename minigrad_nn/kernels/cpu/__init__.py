@@ -3,9 +3,11 @@
 Read in this order: `convolution` (which algorithm a convolution takes), `plan` (the tables behind a
 direct convolution), `tile` (the innermost loops), `lines` and `weights` (the convolution and its
 weight gradient along long lines), `gemm`, `panels` and `panel_weights` (pointwise filters as matrix
-products in packed panels), `depthwise` (plane by plane), `stacks` (an image in each lane, for small
+products in packed panels), `depthwise` (plane by plane), `three` (its
+3x3 filters), `stacks` (an image in each lane, for small
 planes), `winograd` (3x3 filters with a quarter of the products; its matrices come from `toom`),
-`patches` (matrix products), `pool` and `pool_quads`, `normalise`, `product` (matrix products in
+`patches` (matrix products), `pool` and `pool_quads`, `normalise`, `separable` (a depthwise
+filter between two batch norms), `product` (matrix products in
 tiles of our own), `curves` (exponentials of vectors), `recurrent`, `gated`, `loss`, `elementwise`,
 `update`. What all share: `compile` (how a kernel is compiled and called), `progress` (telling so),
 `memory` (a pool for results), `cache` (compiled code on disk), `placement` (threads and cores),
@@ -37,6 +39,7 @@ from .pool import (
 )
 from .product import matmul
 from .recurrent import rnn, rnn_backward
+from .separable import norm_depthwise_norm, norm_depthwise_norm_backward
 from .update import adam_update, sgd_update
 from .warm import warmup
 
@@ -64,6 +67,8 @@ __all__ = [
     "max_pool",
     "max_pool_input",
     "moments",
+    "norm_depthwise_norm",
+    "norm_depthwise_norm_backward",
     "relu",
     "relu_backward",
     "rnn",

@@ -10,8 +10,7 @@ even places of a row and the odd ones apart, and deals them out.
 Which rows of the input an output row reads stands in tables, made once for each geometry; they
 serve `conv` and `conv_input` alike. More channels in a group are added one after the other.
 
-Nearly all such filters are 3x3; those have tiles of their own, which walk down a plane without
-tables (`plane_tile`).
+Nearly all such filters are 3x3; `three` has those, which walk down a plane without tables.
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ from numba import prange
 from ..epilogue import Epilogue
 from ..geometry import Geometry
 from ..workspace import Workspace
+from . import three
 from .arrays import Result, epilogue_arrays, flat, scratch
 from .compile import helper, kernel, threads
 from .lines import fill_row
-from .plane_tile import SIZE, correlate_plane_tile, plane_tile, spread_plane_tile
 from .tile import VECTOR_BYTES, lanes
 from .window_tile import correlate_tile, deal_tile, window_tile
 
@@ -294,90 +293,6 @@ def correlation_kernel(
                 gw[pair * area + t] = total
 
 
-@kernel
-def three_kernel(
-    x, w, y, bias, residual, relu, planes, filters, outputs, height, width, rows, length, turned,
-    above, before, step, stride,
-):  # fmt: skip
-    """All planes of `conv` by 3x3 filters that see one channel each; `turned` for `conv_input`.
-
-    There are `filters` of them for each image, and `outputs` for each channel that is read.
-    """
-    for plane in prange(planes):
-        channel = plane % filters
-        w0 = channel * SIZE * SIZE
-        x0, to = plane // outputs * height * width, plane * rows * length
-        if stride == 2 and turned:
-            spread_plane_tile(
-                x, x0, height, width, w, w0, above, before, rows, length, bias, channel,
-                bias.size > 0, residual, residual.size > 0, relu, y, to,
-            )  # fmt: skip
-        elif stride == 2:
-            plane_tile(
-                2, x, x0, height, width, w, w0, SIZE, above, -before, step, rows, length, bias,
-                channel, bias.size > 0, residual, residual.size > 0, relu, y, to,
-            )  # fmt: skip
-        elif turned:  # the same, with the filter's rows and columns in reverse
-            plane_tile(
-                1, x, x0, height, width, w, w0 + (SIZE - 1) * SIZE, -SIZE, SIZE - 1 - above,
-                before, -step, rows, length, bias, channel, bias.size > 0, residual,
-                residual.size > 0, relu, y, to,
-            )  # fmt: skip
-        else:
-            plane_tile(
-                1, x, x0, height, width, w, w0, SIZE, above, -before, step, rows, length, bias,
-                channel, bias.size > 0, residual, residual.size > 0, relu, y, to,
-            )  # fmt: skip
-
-
-@kernel
-def three_weight_kernel(
-    x, g, gw, residual, sums, images, filters, outputs, height, width, rows, length, above, first,
-    step, stride,
-):  # fmt: skip
-    """The gradients of 3x3 filters that see one channel each; each worker has a row of `sums`."""
-    workers = len(sums)
-    for worker in prange(workers):
-        mine = sums[worker]
-        lanes = WIDE_BYTES // x.itemsize
-        for o in range(filters * worker // workers, filters * (worker + 1) // workers):
-            fill_row(mine, 0, SIZE * SIZE * lanes, 0)
-            for n in range(images):
-                x0 = (n * (filters // outputs) + o // outputs) * height * width
-                g0 = (n * filters + o) * rows * length
-                if stride == 1:
-                    correlate_plane_tile(
-                        1, x, x0, height, width, g, g0, rows, length, above, first, step, mine, 0
-                    )
-                else:
-                    correlate_plane_tile(
-                        2, x, x0, height, width, g, g0, rows, length, above, first, step, mine, 0
-                    )
-            for t in range(SIZE * SIZE):
-                total = mine[t * lanes]
-                for lane in range(1, lanes):
-                    total += mine[t * lanes + lane]
-                if residual.size > 0:
-                    total += residual[o * SIZE * SIZE + t]
-                gw[o * SIZE * SIZE + t] = total
-
-
-def _three(geometry: Geometry, channels: int, transposed: bool = False) -> bool:
-    """Whether filters are 3x3, see one channel, and move by 1 or 2 on both axes alike.
-
-    Columns may be dilated, rows may not; in the adjoint at stride 2 neither.
-    """
-    v = geometry.volume
-    return (
-        channels == 1
-        and v.kernel == (1, SIZE, SIZE)
-        and v.size[0] == v.output[0] == 1
-        and v.stride[1] == v.stride[2] <= 2
-        and v.dilation[1] == 1
-        and (v.dilation[2] == 1 or not (transposed and v.stride[1] == 2))
-    )
-
-
 def able(geometry: Geometry) -> bool:
     """Whether rows are read in steps of 1 or 2, and images have at most two axes."""
     return geometry.axes <= 2 and geometry.stride[-1] <= 2
@@ -399,26 +314,8 @@ def run(
     result = Result(shape, x.dtype, out, x, w, bias, residual)
     if 0 in shape:
         return result.deliver()
-    if _three(geometry, channels, transposed):
-        v = geometry.volume
-        three_kernel(
-            flat(x),
-            flat(w),
-            result.buffer.reshape(-1),
-            bias,
-            residual,
-            relu,
-            images * shape[1],
-            shape[1],
-            outputs,
-            *(v.output[1:] if transposed else v.size[1:]),
-            *(v.size[1:] if transposed else v.output[1:]),
-            transposed,
-            v.padding[1][0],
-            v.padding[2][0],
-            v.dilation[2],
-            v.stride[1],
-        )
+    if three.able(geometry, channels, transposed):
+        three.run(x, w, result.buffer, geometry, transposed, bias, residual, relu)
         return result.deliver()
     tables = backward(geometry) if transposed else forward(geometry)
     depthwise_kernel(
@@ -498,24 +395,9 @@ def conv_weight(
     tables = forward(geometry)
     area = geometry.taps * lanes(x.itemsize)
     workers = min(threads(), groups * channels * outputs)
-    if _three(geometry, channels):
-        v = geometry.volume
-        three_weight_kernel(
-            flat(x),
-            flat(g),
-            result.buffer.reshape(-1),
-            residual,
-            scratch(workspace).take((workers, area), x.dtype),
-            x.shape[0],
-            g.shape[1],
-            outputs,
-            *v.size[1:],
-            *v.output[1:],
-            v.padding[1][0],
-            -v.padding[2][0],
-            v.dilation[2],
-            v.stride[1],
-        )
+    if three.able(geometry, channels):
+        sums = scratch(workspace).take((workers, area), x.dtype)
+        three.run_weight(x, g, result.buffer, geometry, residual, sums)
         return result.deliver()
     correlation_kernel(
         flat(x),

@@ -134,26 +134,25 @@ def moments_tile(typingctx, x, x0, length, origin):
 
 @_tile
 def normalise_tile(
-    typingctx, x, y, at, length, middle, scale, shift, residual, added, floor, ceiling
+    typingctx, x, x0, y, y0, length, middle, scale, shift, residual, added, floor, ceiling
 ):
     """`y = min(max((x − middle)·scale + shift + residual, floor), ceiling)`; NaN stays NaN.
 
-    Over `at .. at + length` of each array; the residual is read where `added`. Ends of NaN are
-    none.
+    Over `x0 .. x0 + length` of x and of the residual, which is read where `added`, and from `y0` on
+    of y. Ends of NaN are none.
     """
     number, place = x.dtype, types.intp
     signature = types.void(
-        x, y, place, place, number, number, number, residual, types.boolean, number, number
+        x, place, y, place, place, number, number, number, residual, types.boolean, number, number
     )
 
     def generate(context, builder, signature, arguments):
-        x_, y_, at_, length_, middle_, scale_, shift_, residual_, added_, floor_, ceiling_ = (
-            arguments
-        )
+        x_, x0_, y_, y0_, length_, middle_, scale_, shift_ = arguments[:8]
+        residual_, added_, floor_, ceiling_ = arguments[8:]
         e = _Plane(context, builder, signature.args[0].dtype)
-        source = e.at(e.data(signature.args[0], x_), at_)
-        target = e.at(e.data(signature.args[1], y_), at_)
-        addend = e.at(e.data(signature.args[7], residual_), at_)
+        source = e.at(e.data(signature.args[0], x_), x0_)
+        target = e.at(e.data(signature.args[2], y_), y0_)
+        addend = e.at(e.data(signature.args[8], residual_), x0_)
         middle, scale, shift = e.splat(middle_), e.splat(scale_), e.splat(shift_)
         floor, ceiling = e.splat(floor_), e.splat(ceiling_)
 
@@ -180,24 +179,24 @@ def normalise_tile(
 
 
 @_tile
-def products_tile(
-    typingctx, g, x, y, given, at, length, middle, scale, shift, floor, ceiling
-):
+def products_tile(typingctx, g, g0, x, y, given, at, length, middle, scale, shift, floor, ceiling):
     """`(Σ p, Σ p·(x − middle))` in float64, p being what an activation lets through of g.
 
-    It asks its output y where that is `given`, else it computes the output from x again.
+    It asks its output y where that is `given`, else it computes the output from x again. The plane
+    begins at `g0` in g and at `at` in the others.
     """
     number, place = x.dtype, types.intp
     signature = _PAIR(
-        g, x, y, types.boolean, place, place, number, number, number, number, number
+        g, place, x, y, types.boolean, place, place, number, number, number, number, number
     )
 
     def generate(context, builder, signature, arguments):
-        g_, x_, y_, given_, at_, length_, middle_, scale_, shift_, floor_, ceiling_ = arguments
-        e = _Plane(context, builder, signature.args[1].dtype)
-        gradient = e.at(e.data(signature.args[0], g_), at_)
-        source = e.at(e.data(signature.args[1], x_), at_)
-        output = e.at(e.data(signature.args[2], y_), at_)
+        g_, g0_, x_, y_, given_, at_, length_, middle_, scale_, shift_ = arguments[:10]
+        floor_, ceiling_ = arguments[10:]
+        e = _Plane(context, builder, signature.args[2].dtype)
+        gradient = e.at(e.data(signature.args[0], g_), g0_)
+        source = e.at(e.data(signature.args[2], x_), at_)
+        output = e.at(e.data(signature.args[3], y_), at_)
         middle, scale, shift = e.splat(middle_), e.splat(scale_), e.splat(shift_)
         floor, ceiling = e.splat(floor_), e.splat(ceiling_)
         mean = e.widened(middle)
@@ -227,8 +226,8 @@ def products_tile(
 
 @_tile
 def gradient_tile(
-    typingctx, g, x, y, gx, gy, given, at, length, middle, scale, shift, floor, ceiling, constant,
-    slope, fixed,
+    typingctx, g, g0, x, y, gx, gy, given, at, length, middle, scale, shift, floor, ceiling,
+    constant, slope, fixed,
 ):  # fmt: skip
     """`gx = (p − constant − (x − middle)·slope)·scale`, p as `products_tile` has it.
 
@@ -236,16 +235,18 @@ def gradient_tile(
     """
     number, place, flag = x.dtype, types.intp, types.boolean
     signature = types.void(
-        g, x, y, gx, gy, flag, place, place, number, number, number, number, number, number,
+        g, place, x, y, gx, gy, flag, place, place, number, number, number, number, number, number,
         number, flag,
     )  # fmt: skip
 
     def generate(context, builder, signature, arguments):
-        g_, x_, y_, gx_, gy_, given_, at_, length_, *numbers_, fixed_ = arguments
-        e = _Plane(context, builder, signature.args[1].dtype)
-        gradient, source, output, target, passing = (
+        g_, g0_, *arrays_, given_, at_, length_ = arguments[:9]
+        *numbers_, fixed_ = arguments[9:]
+        e = _Plane(context, builder, signature.args[2].dtype)
+        gradient = e.at(e.data(signature.args[0], g_), g0_)
+        source, output, target, passing = (
             e.at(e.data(kind, array), at_)
-            for kind, array in zip(signature.args[:5], (g_, x_, y_, gx_, gy_), strict=True)
+            for kind, array in zip(signature.args[2:6], arrays_, strict=True)
         )
         middle, scale, shift, floor, ceiling, constant, slope = map(e.splat, numbers_)
         fixed = context.is_true(builder, flag, fixed_)

@@ -77,11 +77,32 @@ def normalise_kernel(
         if y.size > 0:
             for n in range(images):
                 for c in range(first, last):
+                    at = (n * channels + c) * length
                     normalise_tile(
-                        x, y, (n * channels + c) * length, length, mean[c],
-                        inverse_std[c] * gamma[c], beta[c], residual, residual.size > 0, floor,
-                        ceiling,
+                        x, at, y, at, length, mean[c], inverse_std[c] * gamma[c], beta[c],
+                        residual, residual.size > 0, floor, ceiling,
                     )  # fmt: skip
+
+
+@helper
+def settle_products(
+    first, last, images, channels, count, inverse_std, given, g_sums, gx_sums, ggamma, gbeta
+):
+    """The gradients by scale and shift of the channels of a block, from the sums of their planes.
+
+    What `gradient_tile` takes off each element then stands in the sums at the channel's number: a
+    constant, and a slope.
+    """
+    for c in range(first, last):
+        total = 0.0
+        product = 0.0
+        for n in range(images):
+            total += g_sums[n * channels + c]
+            product += gx_sums[n * channels + c]
+        gbeta[c] = total
+        ggamma[c] = product * inverse_std[c]
+        g_sums[c] = 0.0 if given else total / count
+        gx_sums[c] = product * inverse_std[c] * inverse_std[c] / count
 
 
 @kernel
@@ -99,26 +120,20 @@ def backward_kernel(
             for c in range(first, last):
                 plane = n * channels + c
                 g_sums[plane], gx_sums[plane] = products_tile(
-                    g, x, y, y.size > 0, plane * length, length, mean[c],
+                    g, plane * length, x, y, y.size > 0, plane * length, length, mean[c],
                     inverse_std[c] * gamma[c], beta[c], floor, ceiling,
                 )  # fmt: skip
-        for c in range(first, last):
-            total = 0.0
-            product = 0.0
-            for n in range(images):
-                total += g_sums[n * channels + c]
-                product += gx_sums[n * channels + c]
-            gbeta[c] = total
-            ggamma[c] = product * inverse_std[c]
-            # What the second pass takes off each element, for the whole channel.
-            g_sums[c] = 0.0 if given else total / count
-            gx_sums[c] = product * inverse_std[c] * inverse_std[c] / count
+        settle_products(
+            first, last, images, channels, count, inverse_std, given, g_sums, gx_sums, ggamma,
+            gbeta,
+        )  # fmt: skip
         for n in range(images):
             for c in range(first, last):
+                at = (n * channels + c) * length
                 gradient_tile(
-                    g, x, y, gx, gresidual, y.size > 0, (n * channels + c) * length, length,
-                    mean[c], inverse_std[c] * gamma[c], beta[c], floor, ceiling,
-                    gx.dtype.type(g_sums[c]), gx.dtype.type(gx_sums[c]), given,
+                    g, at, x, y, gx, gresidual, y.size > 0, at, length, mean[c],
+                    inverse_std[c] * gamma[c], beta[c], floor, ceiling, gx.dtype.type(g_sums[c]),
+                    gx.dtype.type(gx_sums[c]), given,
                 )  # fmt: skip
 
 
@@ -145,7 +160,7 @@ def _turn_back(rows: np.ndarray, x: np.ndarray) -> None:
     x.reshape(x.shape[:2])[...] = rows.T
 
 
-def _blocks(x: np.ndarray) -> tuple[int, int, int]:
+def blocks(x: np.ndarray) -> tuple[int, int, int]:
     """Images, channels, and how many channels are worked on together, which changes no result."""
     images, channels = (1 if _turned(x) else x.shape[0]), x.shape[1]
     of_one = max(1, x.size // max(1, channels))
@@ -153,7 +168,8 @@ def _blocks(x: np.ndarray) -> tuple[int, int, int]:
     return images, channels, max(1, min(piece, BLOCK // of_one, -(-channels // TASKS)))
 
 
-def _vector(vector: Any, channels: int, default: float, dtype: Any) -> np.ndarray:
+def per_channel(vector: Any, channels: int, default: float, dtype: Any) -> np.ndarray:
+    """A number for each channel, the same one for None."""
     return np.full(channels, default, dtype) if vector is None else flat(vector)
 
 
@@ -176,13 +192,13 @@ def _run(
     workspace: Workspace | None,
     epilogue: Epilogue,
 ) -> None:
-    images, channels, block = _blocks(x)
+    images, channels, block = blocks(x)
     turned = _turned(x)
     source = _rows(x, turned)
     y = source[:0]
     if buffer is not None:
         y = np.empty_like(source) if turned else planes(buffer)
-    shift = _vector(beta, channels, 0, x.dtype)
+    shift = per_channel(beta, channels, 0, x.dtype)
     if epilogue.bias is not None:
         shift = shift + epilogue.bias
     room = scratch(workspace)
@@ -198,7 +214,7 @@ def _run(
         mean,
         variance,
         inverse_std,
-        _vector(gamma, channels, 1, x.dtype),
+        per_channel(gamma, channels, 1, x.dtype),
         shift,
         y[:0] if epilogue.residual is None else _rows(epilogue.residual, turned),
         *ends(epilogue.activation, x.dtype),
@@ -306,7 +322,7 @@ def batch_norm_epilogue_backward(
     workspace: Workspace | None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, Any]:
     """See `minigrad_nn.kernels.batch_norm_epilogue_backward`."""
-    images, channels, block = _blocks(x)
+    images, channels, block = blocks(x)
     result = Result(x.shape, x.dtype, out, g, x, gamma, beta, y, mean, inverse_std)
     gresidual = None if y is None else np.empty(x.shape, x.dtype)
     ggamma, gbeta = np.zeros(channels, x.dtype), np.zeros(channels, x.dtype)
@@ -329,8 +345,8 @@ def batch_norm_epilogue_backward(
             block,
             flat(mean),
             flat(inverse_std),
-            _vector(gamma, channels, 1, x.dtype),
-            _vector(beta, channels, 0, x.dtype),
+            per_channel(gamma, channels, 1, x.dtype),
+            per_channel(beta, channels, 0, x.dtype),
             bool(given),
             *ends(activation, x.dtype),
             room.take((images * channels,), np.float64),

@@ -1,4 +1,4 @@
-"""Register tiles of 3x3 filters over one plane: each row is loaded once and met by all it belongs to.
+"""Register tiles of 3x3 filters over one plane: each row is loaded once, for all that it is part of.
 
 `window_tile` computes a few rows for filters of any size, and asks tables what they read. On small
 planes that asking costs more than the products. Here the filter is 3x3 and its nine weights stay
@@ -28,9 +28,7 @@ def _row(e: _Rows, stride: int, source: Any, number: Any, first: Any, step: Any,
     found = []
     for k in range(SIZE):
         place = e.builder.add(first, e.builder.mul(step, e.const(k)))
-        found.append(
-            e.load_every(stride, None, e.at(start, place), place, width, e.numbers(0.0))
-        )
+        found.append(e.load_every(stride, None, e.at(start, place), place, width, e.numbers(0.0)))
     return found
 
 
@@ -87,11 +85,11 @@ def plane_tile(
             begin = builder.add(first_, builder.mul(j, e.const(literal)))
 
             def read(number: Any) -> list[Any]:
-                return _row(e, literal, source, number, begin, step_, width_)  # noqa: B023
+                return _row(e, literal, source, number, begin, step_, width_)
 
             def write(value: Any, r: Any) -> None:
-                shift = builder.add(builder.mul(r, length_), j)  # noqa: B023
-                output.end(value, shift, left)  # noqa: B023
+                shift = builder.add(builder.mul(r, length_), j)
+                output.end(value, shift, left)
 
             # What outputs have of rows above: of the next one, and of the one after it.
             near, far = e.slot(zero), e.slot(zero)
@@ -138,8 +136,9 @@ def spread_plane_tile(
 ):  # fmt: skip
     """The adjoint of `plane_tile` at stride 2: one plane of places from one of gradients.
 
-    `y[to + p·width + c] = Σ w[w0 + t·3 + k] · g[g0 + r·length + q]` over `t, k < 3`, where `p + above
-    = 2·r + t` and `c + before = 2·q + k` for `r < rows`, `q < length`; for `p < height`, `c < width`.
+    `y[to + p·width + c] = Σ_t Σ_k w[w0 + t·3 + k] · g[g0 + r·length + q]`, for `p < height` and `c <
+    width`; over `t, k < 3` for which there are `r < rows` and `q < length` such that `p + above =
+    2·r + t` and `c + before = 2·q + k`.
     """
     at, flag = types.intp, types.boolean
     signature = types.void(
@@ -173,10 +172,10 @@ def spread_plane_tile(
                 even = builder.select(odd, single, cross)
                 other = builder.select(odd, cross, single)
                 with builder.if_then(_exists(e, p, height_), likely=True):
-                    shift = builder.add(builder.mul(p, width_), j)  # noqa: B023
+                    shift = builder.add(builder.mul(p, width_), j)
                     low = e.shuffled(even, other, order[: e.width])
-                    output.end(low, shift, left)  # noqa: B023
-                    rest = builder.sub(left, e.const(e.width))  # noqa: B023
+                    output.end(low, shift, left)
+                    rest = builder.sub(left, e.const(e.width))
                     with builder.if_then(builder.icmp_signed(">", rest, e.const(0))):
                         high = e.shuffled(even, other, order[e.width :])
                         output.end(high, builder.add(shift, e.const(e.width)), rest)
@@ -241,9 +240,9 @@ def correlate_plane_tile(
 
             def read(t: int, number: Any) -> None:
                 with builder.if_then(_exists(e, number, height_), likely=True):
-                    row = _row(e, literal, source, number, begin, step_, width_)  # noqa: B023
-                    for slot, value in zip(held[t], row, strict=True):  # noqa: B023
-                        builder.store(builder.select(inside, value, zero), slot)  # noqa: B023
+                    row = _row(e, literal, source, number, begin, step_, width_)
+                    for slot, value in zip(held[t], row, strict=True):
+                        builder.store(builder.select(inside, value, zero), slot)
 
             for t in range(SIZE - literal):
                 read(t, builder.sub(e.const(t), above_))

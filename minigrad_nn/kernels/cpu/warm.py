@@ -15,7 +15,18 @@ import numpy as np
 from .. import Warmed
 from ..epilogue import Epilogue
 from ..geometry import Geometry
-from . import elementwise, finish, gated, loss, normalise, pool, product, recurrent, update
+from . import (
+    elementwise,
+    finish,
+    gated,
+    loss,
+    normalise,
+    pool,
+    product,
+    recurrent,
+    separable,
+    update,
+)
 from .convolution import TABLE
 
 GEOMETRY = Geometry.of((3, 3), 2)
@@ -40,9 +51,9 @@ def _rows(kernel: str, first: str, second: str) -> Callable[[dict[str, np.ndarra
         # A weight's gradient takes no activation; the others compile the pass of an epilogue too.
         epilogue = None if kernel == "conv_weight" else Epilogue(activation="relu")
         for row in TABLE[kernel]:
-            geometry = next(g for g in (GEOMETRY, *OTHERS) if row.able(g))
-            own = _operands(a["x"].dtype, geometry)
-            row.compute(own[first], own[second], geometry, None, None, epilogue)
+            for geometry in filter(row.able, (GEOMETRY, *OTHERS)):
+                own = _operands(a["x"].dtype, geometry)
+                row.compute(own[first], own[second], geometry, None, None, epilogue)
 
     return call
 
@@ -105,6 +116,20 @@ def _behind_relu(a: dict[str, np.ndarray]) -> Any:
     return normalise.batch_norm_epilogue_backward(x, x, v, v, v, v, "relu", None, False, None, None)
 
 
+def _separable(a: dict[str, np.ndarray], backward: bool) -> None:
+    """A depthwise filter between two batch norms."""
+    x, v = a["x"], a["vector"]
+    w = np.ones((x.shape[1], 1, 3, 3), x.dtype)
+    geometry = Geometry.of(x.shape[2:], 3, padding=1, groups=x.shape[1])
+    bends = "relu", "relu"
+    if backward:
+        separable.norm_depthwise_norm_backward(
+            *(x, x, v, v, v, v, w, v, v, v, v), *(geometry, bends, None)
+        )
+    else:
+        separable.norm_depthwise_norm(x, v, v, w, v, v, geometry, bends, (1e-5, 1e-5), None)
+
+
 RELU = Epilogue(activation="relu")
 CALLS: dict[str, Callable[[dict[str, np.ndarray]], Any]] = {
     "conv": _rows("conv", "x", "w"),
@@ -165,6 +190,8 @@ CALLS: dict[str, Callable[[dict[str, np.ndarray]], Any]] = {
         a["x"], a["x"], a["vector"], a["vector"], a["vector"], False, None, None
     ),
     "batch_norm_epilogue_backward": _behind_relu,
+    "norm_depthwise_norm": lambda a: _separable(a, False),
+    "norm_depthwise_norm_backward": lambda a: _separable(a, True),
 }
 
 
