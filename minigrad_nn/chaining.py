@@ -7,11 +7,13 @@ recorded.  Each module is called by itself
 
 - if it has hooks, or somebody watches, as `study` and `summary` do;
 - in `eval` mode with a graph: that graph is there to be looked at, and has all of its operations.
+
+A stage that is a chain itself, such as a `Sequential`, is opened: its ends have neighbours too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from threading import get_ident
 from typing import Any
 
@@ -56,30 +58,53 @@ def chain(x: Any, *stages: Any) -> Any:
     tensor([0., 2.])
     """
     watched = bool(standing and get_ident() in standing) or backend.is_interposed()
+    line = [(stage, ()) for stage in stages] if watched else list(_opened(stages))
     if recorders:
-        for stage in stages:
-            if not isinstance(stage, Plus):
-                note(stage)
+        for stage, within in line:
+            for module in (stage, *within):
+                if not isinstance(module, Plus):
+                    note(module)
+    flat = [stage for stage, _ in line]
     i, fresh = 0, False
-    while i < len(stages):
-        stage = stages[i]
+    while i < len(flat):
+        stage, within = line[i]
         i += 1
-        if isinstance(stage, Plus):
-            x, fresh = add(x, stage.value()), False
-        elif watched or not _unseen(stage):
-            x, fresh = stage(x), False
-        else:
-            end = i
-            while end < len(stages) and _unseen(stages[end]):
-                end += 1
-            try:
-                taken, x = stage.together(x, stages[i:end], fresh)
-            except Exception as error:
-                stage.say_where(error)
-                raise
-            i += taken
-            fresh = stage.makes_fresh()
+        try:
+            if isinstance(stage, Plus):
+                x, fresh = add(x, stage.value()), False
+            elif watched or not _unseen(stage):
+                x, fresh = stage(x), False
+            else:
+                end = i
+                while end < len(flat) and _unseen(flat[end]):
+                    end += 1
+                taken, x = _together(stage, x, flat[i:end], fresh)
+                i += taken
+                fresh = stage.makes_fresh()
+        except Exception as error:
+            for module in within:
+                module.say_where(error)
+            raise
     return x
+
+
+def _together(stage: Any, x: Any, following: Sequence[Any], fresh: bool) -> tuple[int, Any]:
+    """`Module.together`, whose errors say where they arose."""
+    try:
+        return stage.together(x, following, fresh)
+    except Exception as error:
+        stage.say_where(error)
+        raise
+
+
+def _opened(stages: Sequence[Any], within: tuple[Any, ...] = ()) -> Iterator[tuple[Any, tuple]]:
+    """Each stage, or those that it is a chain of itself; with the modules that it stands in."""
+    for stage in stages:
+        inside = None if isinstance(stage, Plus) or not _unseen(stage) else stage.chained()
+        if inside is None:
+            yield stage, within
+        else:
+            yield from _opened(inside, (stage, *within))
 
 
 def _unseen(stage: Any) -> bool:

@@ -123,6 +123,10 @@ class Module:
         """
         return 0, self(x)
 
+    def chained(self) -> Sequence[Any] | None:
+        """The modules that `forward` calls one after the other, if that is all it does: `chain`."""
+        return None
+
     def makes_fresh(self) -> bool:
         """Whether nobody else has what this module gives, nor a part of its memory."""
         return False
@@ -532,6 +536,6 @@ class Sequential(ModuleList):
         """Call all modules in order."""
         return chain(x, *self.children())
 
-    def together(self, x: Any, following: Sequence[Any], fresh: bool) -> tuple[int, Any]:
-        """The last module inside may take along what follows on the whole."""
-        return len(following), chain(x, *self.children(), *following)
+    def chained(self) -> Sequence[Any] | None:
+        """All of them, unless a subclass does something else."""
+        return list(self.children()) if type(self).forward is Sequential.forward else None

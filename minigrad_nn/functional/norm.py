@@ -10,6 +10,7 @@ operation: they are state, not part of the function that is differentiated.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -208,22 +209,8 @@ def batch_norm(
     """
     values = raw(x)
     shape = values.shape
-    if len(shape) < 2:
-        raise ValueError(f"batch_norm: x must be (N, C) or (N, C, *spatial), got shape {shape}")
-    for name, given in (("running_mean", running_mean), ("running_var", running_var)):
-        if given is not None and raw(given).shape != shape[1:2]:
-            raise ValueError(
-                f"batch_norm: {name} must have shape {shape[1:2]}, one number for each channel of "
-                f"x of shape {shape}, got {raw(given).shape}"
-            )
-    if activation not in ACTIVATIONS:
-        raise ValueError(
-            f"batch_norm: activation must be one of {tuple(ACTIVATIONS)}, got {activation!r}"
-        )
-    if weight is None:
-        weight = _filled(values, 1.0)
-    if bias is None:
-        bias = _filled(values, 0.0)
+    check_norm("batch_norm", shape, running_mean, running_var, activation)
+    weight, bias = scale_and_shift(values, weight, bias)
     key = (not training, residual is not None, activation)
     more = () if residual is None else (residual,)
     if not training:
@@ -234,20 +221,71 @@ def batch_norm(
         given_op = FUSED.get(key, _batch_norm_given)
         given = _given(raw(running_mean), raw(running_var), eps, values.dtype)
         return given_op(x, weight, bias, *given, *more)
-    count = values.size // shape[1] if shape[1] else 0
+    count = check_count("batch_norm", shape)
+    y, batch_mean, inverse_std = FUSED.get(key, _batch_norm)(x, weight, bias, *more, eps=eps)
+    update_running(
+        running_mean, running_var, raw(batch_mean), raw(inverse_std), eps, count, momentum
+    )
+    return y
+
+
+def check_norm(
+    name: str,
+    shape: tuple[int, ...],
+    running_mean: Any,
+    running_var: Any,
+    activation: str | None,
+) -> None:
+    """Raise ValueError where a batch norm cannot be of an x of this shape."""
+    if len(shape) < 2:
+        raise ValueError(f"{name}: x must be (N, C) or (N, C, *spatial), got shape {shape}")
+    for what, given in (("running_mean", running_mean), ("running_var", running_var)):
+        if given is not None and raw(given).shape != shape[1:2]:
+            raise ValueError(
+                f"{name}: {what} must have shape {shape[1:2]}, one number for each channel of "
+                f"x of shape {shape}, got {raw(given).shape}"
+            )
+    if activation not in ACTIVATIONS:
+        raise ValueError(
+            f"{name}: activation must be one of {tuple(ACTIVATIONS)}, got {activation!r}"
+        )
+
+
+def check_count(name: str, shape: tuple[int, ...]) -> int:
+    """How many values a channel has; ValueError where one alone would be its own mean."""
+    count = math.prod(shape) // shape[1] if shape[1] else 0
     if count < 2:
         raise ValueError(
-            f"batch_norm: training needs more than one value a channel, got x of shape {shape}: "
+            f"{name}: training needs more than one value a channel, got x of shape {shape}: "
             "use a larger batch, or eval()"
         )
-    y, batch_mean, inverse_std = FUSED.get(key, _batch_norm)(x, weight, bias, *more, eps=eps)
+    return count
+
+
+def scale_and_shift(x: Any, weight: Any, bias: Any) -> tuple[Any, Any]:
+    """Weight and bias of a norm over the array x; constants for None."""
+    return (
+        _filled(x, 1.0) if weight is None else weight,
+        _filled(x, 0.0) if bias is None else bias,
+    )
+
+
+def update_running(
+    running_mean: Any,
+    running_var: Any,
+    mean: Any,
+    inverse_std: Any,
+    eps: float,
+    count: int,
+    momentum: float,
+) -> None:
+    """Let running statistics follow those of a batch, unless it is computed a second time."""
     if is_recomputing():
-        return y
+        return
     if running_mean is not None:
-        _update(running_mean, raw(batch_mean), momentum)
+        _update(running_mean, mean, momentum)
     if running_var is not None:
-        _update_variance(running_var, raw(inverse_std), eps, count, momentum)
-    return y
+        _update_variance(running_var, inverse_std, eps, count, momentum)
 
 
 def batch_norm_in_place(
@@ -271,8 +309,7 @@ def batch_norm_in_place(
     values = raw(x)
     args = [
         values,
-        _filled(values, 1.0) if weight is None else raw(weight),
-        _filled(values, 0.0) if bias is None else raw(bias),
+        *map(raw, scale_and_shift(values, weight, bias)),
         *_given(raw(running_mean), raw(running_var), eps, values.dtype),
     ]
     if residual is not None:

@@ -175,3 +175,21 @@ class Conv3d(_Conv):
     def forward(self, x: Any) -> Any:
         """`(N, out_channels, D_out, H_out, W_out)`."""
         return self._convolved(x)
+
+
+def is_depthwise(module: Any, size: int) -> bool:
+    """Whether a module does no more than filter each channel of pictures by `size` x `size`.
+
+    >>> is_depthwise(Conv2d(4, 4, 3, groups=4, bias=False), 3)
+    True
+    """
+    return (
+        isinstance(module, Conv2d)
+        and type(module).forward is Conv2d.forward
+        and module.groups == module.in_channels == module.out_channels
+        and module.kernel_size == (size, size)
+        and module.dilation in (1, (1, 1))
+        and module.bias is None
+        and module.padding_mode == "zeros"
+        and not isinstance(module.padding, str)
+    )

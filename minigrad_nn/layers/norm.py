@@ -13,8 +13,10 @@ from minigrad.recording import is_recomputing, is_recording
 from minigrad.tensor import Tensor
 from minigrad_nn import functional as F
 from minigrad_nn import init, kernels
-from minigrad_nn.chaining import rest
+from minigrad_nn.chaining import activation_of, rest
 from minigrad_nn.functional.norm import batch_norm_in_place
+from minigrad_nn.functional.separable import Norm, norm_depthwise_norm
+from minigrad_nn.layers.conv import is_depthwise
 from minigrad_nn.module import Module, Parameter
 
 __all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d"]
@@ -82,7 +84,13 @@ class _BatchNorm(Module):
         return self._normalised(x)
 
     def together(self, x: Any, following: Sequence[Any], fresh: bool) -> tuple[int, Any]:
-        """Take along a sum and a ReLU, in place where that is possible: see `Module.together`."""
+        """Take along a sum and a ReLU, in place where that is possible: see `Module.together`.
+
+        While training, it takes along a depthwise convolution and the norm behind that, too.
+        """
+        between = self._between_norms(x, following)
+        if between is not None:
+            return between
         taken, added, activation = rest(following)
         in_place = fresh and not is_recording() and not (self.training or self.running_mean is None)
         if (
@@ -96,6 +104,56 @@ class _BatchNorm(Module):
         if residual is not None and (residual.shape, residual.dtype) != (x.shape, x.dtype):
             return 0, self(x)
         return taken, self._normalised(x, residual, activation, in_place)
+
+    def _between_norms(self, x: Any, following: Sequence[Any]) -> tuple[int, Any] | None:
+        """Up to the activation behind the next norm, where only a depthwise 3x3 is between them."""
+        activation = activation_of(following[0]) if following else None
+        taken = 2 + (activation is not None)
+        if len(following) < taken or not self.training:
+            return None
+        filters, norm = following[taken - 2 : taken]
+        if not (
+            isinstance(norm, _BatchNorm)
+            and norm.training
+            and x.ndim == 4
+            and (len(x) > 1 or min(x.shape[2:]) > 4)  # so that the next norm has enough to count
+            and self.num_features == norm.num_features == x.shape[1]
+            and type(self).forward is type(norm).forward is _BatchNorm.forward
+            and is_depthwise(filters, 3)
+            and kernels.offers("norm_depthwise_norm_backward", x._data)
+        ):
+            return None
+        following = following[taken:]
+        after = activation_of(following[0]) if following else None
+        return taken + (after is not None), norm_depthwise_norm(
+            x,
+            self._as_training(activation),
+            filters.weight,
+            norm._as_training(after),
+            filters.stride,
+            filters.padding,
+        )
+
+    def _as_training(self, activation: str | None) -> Norm:
+        """What it does to the next batch, which is counted."""
+        return Norm(
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
+            self._counted(),
+            self.eps,
+            activation,
+        )
+
+    def _counted(self) -> float:
+        """The weight of the next batch in the running statistics; while training it is counted."""
+        momentum = 0.0 if self.momentum is None else self.momentum
+        if self.training and self.num_batches_tracked is not None and not is_recomputing():
+            counted = _count(self.num_batches_tracked)
+            if self.momentum is None:
+                momentum = counted
+        return momentum
 
     def _normalised(
         self,
@@ -111,11 +169,7 @@ class _BatchNorm(Module):
                 f"{type(self).__name__}: x must have {wanted} with {self.num_features} channels "
                 f"in axis 1, got shape {x.shape}"
             )
-        momentum = 0.0 if self.momentum is None else self.momentum
-        if self.training and self.num_batches_tracked is not None and not is_recomputing():
-            counted = _count(self.num_batches_tracked)
-            if self.momentum is None:
-                momentum = counted
+        momentum = self._counted()
         compute = batch_norm_in_place if in_place else F.batch_norm
         return compute(
             x,

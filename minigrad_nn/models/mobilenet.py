@@ -6,7 +6,7 @@ applications", 2017, table 1.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .. import init
@@ -62,8 +62,15 @@ class SeparableBlock(Module):
 
     def forward(self, x: Any) -> Any:
         """`(N, out_channels, H / stride, W / stride)`, rounded up."""
-        x = chain(x, self.depthwise, self.bn1, self.relu)
-        return chain(x, self.pointwise, self.bn2, self.relu)
+        return chain(x, *self._parts())
+
+    def chained(self) -> Sequence[Module] | None:
+        """All of its parts, so that neighbours of a block can be computed with its ends."""
+        return self._parts() if type(self).forward is SeparableBlock.forward else None
+
+    def _parts(self) -> list[Module]:
+        first = [self.depthwise, self.bn1, self.relu]
+        return [*first, self.pointwise, self.bn2, self.relu]
 
 
 class MobileNet(Module):
@@ -158,8 +165,8 @@ class MobileNet(Module):
             ValueError: pictures of other axes or channels.
         """
         check_pictures("MobileNet", x, self.in_channels)
-        x = chain(x, self.conv1, self.bn1, self.relu)
-        return self.fc(self.dropout(self.avgpool(self.blocks(x))))
+        x = chain(x, self.conv1, self.bn1, self.relu, self.blocks)
+        return self.fc(self.dropout(self.avgpool(x)))
 
 
 def mobilenet_v1(classes: int = 1000, **settings: Any) -> MobileNet:

@@ -38,9 +38,8 @@ def channel_statistics(x, images, channels, first, last, sums, deviations, mean,
     for n in range(images):
         for plane in range(n * channels + first, n * channels + last):
             # Of offsets from a number of the plane itself, which is as near as any.
-            origin = np.float64(x[plane, 0])
-            if not np.isfinite(origin):
-                origin = 0.0
+            first_number = np.float64(x[plane, 0])
+            origin = first_number if np.isfinite(first_number) else 0.0
             total, squares = moments_tile(x, plane * length, length, origin)
             sums[plane] = total + length * origin
             deviations[plane] = squares - total * (total / length)

@@ -10,7 +10,6 @@ and so are the bits.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from numba import prange
@@ -170,7 +169,9 @@ def backward_kernel(
 
 def _able(geometry: Geometry) -> bool:
     """Whether the filters are 3x3, and planes more than single numbers (see `normalise`)."""
-    return three.able(geometry, 1, True) and min(map(math.prod, (geometry.size, geometry.output))) > 1
+    return (
+        three.able(geometry, 1, True) and min(map(math.prod, (geometry.size, geometry.output))) > 1
+    )
 
 
 def norm_depthwise_norm(

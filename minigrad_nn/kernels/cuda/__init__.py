@@ -5,8 +5,8 @@ Read in this order: `driver` (what is asked of CUDA), `allocator` (memory, kept)
 engine), `launch` (how a kernel is written, compiled and started).  Then the kernels: `tile` (the
 product of tiles that all dense kernels share), `precision` and `tensor` (tensor cores), `product`
 (matrices), `convolution` (which algorithm one takes), `plan` (where its taps read), `implicit`,
-`weights`, `depthwise`, `pool`, `places`, `statistics`, `normalise`, `separable`, `gates`, `recurrent`, `gated`,
-`loss`, `update`; `arrays` is what they share, and `warm` compiles them ahead.
+`weights`, `depthwise`, `pool`, `places`, `statistics`, `normalise`, `separable`, `gates`,
+`recurrent`, `gated`, `loss`, `update`; `arrays` is what they share, and `warm` compiles them ahead.
 
 Importing this package loads no compiler: Numba is imported with the first card that is opened.
 """
