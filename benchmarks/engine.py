@@ -12,23 +12,20 @@ drifts.  Peers that are not installed are left out and named.
 
 from __future__ import annotations
 
-import argparse
 import gc
-import json
 import os
-import platform
 import random
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import date
 from itertools import pairwise
 
 import numpy as np
 
 import minigrad
+from common import about, parser, write
 
 TURNS = 15
 
@@ -199,46 +196,24 @@ def import_ratio(turns: int) -> float:
 
 def main() -> None:
     """Measure, print a table and write JSON on request."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--json", help="also write the figures to this file")
-    parser.add_argument("--turns", type=int, default=TURNS)
-    options = parser.parse_args()
+    given = parser(__doc__, turns=TURNS, threads=False).parse_args()
     work, missing = candidates()
-    result: dict = {
-        "date": date.today().isoformat(),
-        "machine": f"{platform.machine()}, {_cpu()}",
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "turns": options.turns,
-        "workloads": {},
-    }
-    print(f"{result['machine']}, Python {result['python']}, NumPy {result['numpy']}")
+    head, result = about(turns=given.turns), {"workloads": {}}
+    machine = f"{head['machine']}, {head['cpu']}"
+    print(f"{machine}, Python {head['python']}, NumPy {np.__version__}")
     for title, steps in work.items():
         print(f"\n{title}")
-        figures = result["workloads"][title] = measure(steps, options.turns)
+        figures = result["workloads"][title] = measure(steps, given.turns)
         for name, row in figures.items():
             print(
                 f"  {name:28} {row['us_per_op']:8.2f} us an op   "
                 f"{row['ratio_to_minigrad']:6.2f} x minigrad's time"
             )
-    result["import_ratio_to_numpy"] = import_ratio(options.turns)
+    result["import_ratio_to_numpy"] = import_ratio(given.turns)
     print(f"\nimport minigrad / import numpy: {result['import_ratio_to_numpy']:.2f}")
     if missing:
         print(f"not installed, so not measured: {', '.join(missing)}")
-    if options.json:
-        with open(options.json, "w") as file:
-            json.dump(result, file, indent=1)
-
-
-def _cpu() -> str:
-    try:
-        with open("/proc/cpuinfo") as file:
-            for line in file:
-                if line.startswith("model name"):
-                    return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or "unknown CPU"
+    write(given.json, head, result)
 
 
 if __name__ == "__main__":

@@ -19,16 +19,16 @@ import argparse
 import json
 import math
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from datetime import date
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from common import about, environment, parser, write
 
 # What a turn takes at least, in seconds.
 TURN = 0.05
@@ -445,18 +445,12 @@ class Peer:
     """The process of one peer, seen from outside."""
 
     def __init__(self, peer: str, arguments: list[str], threads: int) -> None:
-        count = str(threads)
         self._process = subprocess.Popen(
             [sys.executable, __file__, "--work", peer, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={
-                **os.environ,
-                "NUMBA_NUM_THREADS": count,
-                "OMP_NUM_THREADS": count,
-                "OPENBLAS_NUM_THREADS": count,
-            },
+            env=environment(threads),
         )
         self.said = self.ask()
 
@@ -516,37 +510,24 @@ def measure(cases: list[Case], arguments: list[str], given: argparse.Namespace) 
 
 def main() -> None:
     """Measure, print a table, and write JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--only", nargs="+", default=[], help="parts of names")
-    parser.add_argument("--quick", action="store_true", help="small sizes: whether it runs")
-    parser.add_argument("--alone", action="store_true", help="without PyTorch")
-    parser.add_argument("--turns", type=int, default=9)
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--json")
-    parser.add_argument("--work", help=argparse.SUPPRESS)
-    given = parser.parse_args()
+    options = parser(__doc__, turns=9)
+    options.add_argument("--only", nargs="+", default=[], help="parts of names")
+    options.add_argument("--quick", action="store_true", help="small sizes: whether it runs")
+    options.add_argument("--alone", action="store_true", help="without PyTorch")
+    options.add_argument("--work", help=argparse.SUPPRESS)
+    given = options.parse_args()
     cases = quick() if given.quick else [*convolutions(), *others()]
     if given.only:
         cases = [case for case in cases if any(part in case.name for part in given.only)]
     if not cases:
-        parser.error(f"no kernel's name has any of {', '.join(given.only)} in it")
+        options.error(f"no kernel's name has any of {', '.join(given.only)} in it")
     if given.work:
         work(given.work, cases)
         return
     print(f"{given.threads} threads, median of {given.turns} turns; ratio: theirs / ours")
     arguments = [*["--quick"] * given.quick, *(["--only", *given.only] if given.only else [])]
     found = measure(cases, arguments, given)
-    if given.json:
-        about = {
-            "date": date.today().isoformat(),
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "machine": platform.machine(),
-            "threads": given.threads,
-            "turns": given.turns,
-        }
-        with open(given.json, "w", encoding="utf-8") as file:
-            json.dump({**about, **found}, file, indent=1)
+    write(given.json, about(threads=given.threads, turns=given.turns), found)
 
 
 if __name__ == "__main__":

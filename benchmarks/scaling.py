@@ -15,16 +15,16 @@ import argparse
 import json
 import math
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import date
 from typing import Any
 
 import numpy as np
+
+from common import about, environment, parser, write
 
 PEERS = ("minigrad", "torch")
 # What is varied, over which sizes.
@@ -131,18 +131,12 @@ def work(peer: str) -> None:
 
 def begin(peer: str, threads: int) -> subprocess.Popen[str]:
     """Start the process of a peer."""
-    count = str(threads)
     return subprocess.Popen(
         [sys.executable, __file__, "--work", peer],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={
-            **os.environ,
-            "NUMBA_NUM_THREADS": count,
-            "OMP_NUM_THREADS": count,
-            "OPENBLAS_NUM_THREADS": count,
-        },
+        env=environment(threads),
     )
 
 
@@ -198,15 +192,12 @@ def draw(found: dict[str, Any], path: str) -> None:
 
 def main() -> None:
     """Measure, print a table, draw, and write JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--turns", type=int, default=7)
-    parser.add_argument("--alone", action="store_true", help="without PyTorch")
-    parser.add_argument("--quick", action="store_true", help="three sizes of each")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--json")
-    parser.add_argument("--picture")
-    parser.add_argument("--work", help=argparse.SUPPRESS)
-    given = parser.parse_args()
+    options = parser(__doc__, turns=7)
+    options.add_argument("--alone", action="store_true", help="without PyTorch")
+    options.add_argument("--quick", action="store_true", help="three sizes of each")
+    options.add_argument("--picture")
+    options.add_argument("--work", help=argparse.SUPPRESS)
+    given = options.parse_args()
     if given.work == "minigrad":
         from minigrad_nn.kernels import reuse_memory
 
@@ -220,16 +211,7 @@ def main() -> None:
     found = measure(peers, given.turns, given.threads, given.quick)
     if given.picture:
         draw(found, given.picture)
-    if given.json:
-        about = {
-            "date": date.today().isoformat(),
-            "python": platform.python_version(),
-            "machine": platform.machine(),
-            "threads": given.threads,
-            "turns": given.turns,
-        }
-        with open(given.json, "w", encoding="utf-8") as file:
-            json.dump({**about, "sweeps": found}, file, indent=1)
+    write(given.json, about(threads=given.threads, turns=given.turns), {"sweeps": found})
 
 
 if __name__ == "__main__":

@@ -13,16 +13,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from datetime import date
 from typing import Any
 
 import numpy as np
+
+from common import about, environment, parser, write
 
 PEERS = ("minigrad, empty cache", "minigrad, full cache", "torch")
 
@@ -85,19 +85,12 @@ def torch_step(inputs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 
 def start(peer: str, cache: str, threads: int) -> tuple[float, dict[str, float]]:
     """Seconds of one fresh process, and of its kernels."""
-    count = str(threads)
     begin = time.perf_counter()
     with subprocess.Popen(
         [sys.executable, __file__, "--work", peer],
         stdout=subprocess.PIPE,
         text=True,
-        env={
-            **os.environ,
-            "MINIGRAD_CACHE_DIR": cache,
-            "NUMBA_NUM_THREADS": count,
-            "OMP_NUM_THREADS": count,
-            "OPENBLAS_NUM_THREADS": count,
-        },
+        env={**environment(threads), "MINIGRAD_CACHE_DIR": cache},
     ) as process:
         assert process.stdout is not None
         line = process.stdout.readline()  # when the step is done, not when the process is
@@ -130,13 +123,10 @@ def measure(peers: list[str], turns: int, threads: int) -> dict[str, Any]:
 
 def main() -> None:
     """Measure, print a table, and write JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--alone", action="store_true", help="without PyTorch")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--json")
-    parser.add_argument("--work", help=argparse.SUPPRESS)
-    given = parser.parse_args()
+    options = parser(__doc__, turns=3)
+    options.add_argument("--alone", action="store_true", help="without PyTorch")
+    options.add_argument("--work", help=argparse.SUPPRESS)
+    given = options.parse_args()
     if given.work:
         work(given.work)
         return
@@ -148,16 +138,7 @@ def main() -> None:
     print("compiled, of the last empty cache:")
     for name, seconds in found["kernels"].items():
         print(f"  {name:22} {seconds:7.2f} s")
-    if given.json:
-        about = {
-            "date": date.today().isoformat(),
-            "python": platform.python_version(),
-            "machine": platform.machine(),
-            "threads": given.threads,
-            "turns": given.turns,
-        }
-        with open(given.json, "w", encoding="utf-8") as file:
-            json.dump({**about, **found}, file, indent=1)
+    write(given.json, about(threads=given.threads, turns=given.turns), found)
 
 
 if __name__ == "__main__":

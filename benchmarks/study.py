@@ -14,22 +14,19 @@ executed, instruction by instruction.
 
 from __future__ import annotations
 
-import argparse
 import gc
-import json
-import platform
 import random
 import statistics
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from datetime import date
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 import minigrad
+from common import about, parser, write
 from minigrad import study
 
 
@@ -119,34 +116,22 @@ def ratios(step: Callable[[], None], turns: int) -> tuple[float, dict[str, list[
 
 def main() -> None:
     """Measure and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--turns", type=int, default=41)
-    parser.add_argument("--json", help="also write the figures to this file")
-    options = parser.parse_args()
+    given = parser(__doc__, turns=41, threads=False).parse_args()
     work = {
         "scalar perceptron": scalar_step(),
         "tensors, width 16, batch 8": tensor_step(16, 8),
         "tensors, width 256, batch 128": tensor_step(256, 128),
     }
-    result: dict[str, Any] = {
-        "date": date.today().isoformat(),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "turns": options.turns,
-        "workloads": {},
-    }
+    workloads: dict[str, Any] = {}
     for title, step in work.items():
-        bare, found = ratios(step, options.turns)
+        bare, found = ratios(step, given.turns)
         print(f"{title}: {bare * 1e6:.0f} us a step")
-        told = result["workloads"][title] = {"us_per_step": bare * 1e6, "ratios": {}}
+        told = workloads[title] = {"us_per_step": bare * 1e6, "ratios": {}}
         for name, values in found.items():
             low, median, high = statistics.quantiles(values, n=4)
             print(f"  {name:20} {median:6.3f} x  ({low:.3f} to {high:.3f})")
             told["ratios"][name] = {"median": median, "quartiles": [low, high]}
-    if options.json:
-        with open(options.json, "w", encoding="utf-8") as file:
-            json.dump(result, file, indent=1)
-            file.write("\n")
+    write(given.json, about(turns=given.turns), {"workloads": workloads})
 
 
 if __name__ == "__main__":

@@ -16,16 +16,16 @@ import argparse
 import json
 import math
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from datetime import date
 from typing import Any
 
 import numpy as np
+
+from common import about, environment, parser, write
 
 BATCH, RATE, MOMENTUM, DECAY = 128, 0.1, 0.9, 5e-4
 PEERS = ("minigrad", "torch")
@@ -138,19 +138,13 @@ def work(peer: str, seed: int, goal: float, epochs: int, samples: int | None) ->
 
 def run(peer: str, seed: int, given: argparse.Namespace) -> dict[str, Any]:
     """One training, in a process of its own."""
-    count = str(given.threads)
-    about = [peer, str(seed), str(given.goal), str(given.epochs), str(given.samples or 0)]
+    asked = [peer, str(seed), str(given.goal), str(given.epochs), str(given.samples or 0)]
     done = subprocess.run(
-        [sys.executable, __file__, "--work", *about],
+        [sys.executable, __file__, "--work", *asked],
         stdout=subprocess.PIPE,
         text=True,
         check=True,
-        env={
-            **os.environ,
-            "NUMBA_NUM_THREADS": count,
-            "OMP_NUM_THREADS": count,
-            "OPENBLAS_NUM_THREADS": count,
-        },
+        env=environment(given.threads),
     )
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -158,16 +152,14 @@ def run(peer: str, seed: int, given: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     """Measure, print a table, and write JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--goal", type=float, default=0.99)
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--samples", type=int, help="pictures to learn from; all by default")
-    parser.add_argument("--alone", action="store_true", help="without PyTorch")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--json")
-    parser.add_argument("--work", nargs=5, help=argparse.SUPPRESS)
-    given = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    options.add_argument("--goal", type=float, default=0.99)
+    options.add_argument("--epochs", type=int, default=10)
+    options.add_argument("--samples", type=int, help="pictures to learn from; all by default")
+    options.add_argument("--alone", action="store_true", help="without PyTorch")
+    options.add_argument("--work", nargs=5, help=argparse.SUPPRESS)
+    given = options.parse_args()
     if given.work:
         peer, seed, goal, epochs, samples = given.work
         if peer == "minigrad":
@@ -196,16 +188,8 @@ def main() -> None:
         pairs = zip(found["torch"], found["minigrad"], strict=True)
         ratios = [theirs["seconds"] / ours["seconds"] for theirs, ours in pairs]
         print(f"ratio, theirs / ours: {statistics.median(ratios):.2f}")
-    if given.json:
-        about = {
-            "date": date.today().isoformat(),
-            "python": platform.python_version(),
-            "machine": platform.machine(),
-            "threads": given.threads,
-            "goal": given.goal,
-        }
-        with open(given.json, "w", encoding="utf-8") as file:
-            json.dump({**about, "ratios": ratios, "runs": found}, file, indent=1)
+    head = about(threads=given.threads, goal=given.goal)
+    write(given.json, head, {"ratios": ratios, "runs": found})
 
 
 if __name__ == "__main__":

@@ -17,17 +17,17 @@ import argparse
 import contextlib
 import json
 import os
-import platform
 import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import date
 from typing import Any
 
 import numpy as np
+
+from common import about, environment, parser, write
 
 SHAPES: dict[str, tuple[int, ...]] = {
     "lenet5": (128, 1, 28, 28),
@@ -251,7 +251,6 @@ class Peer:
     """The process of one peer, seen from outside."""
 
     def __init__(self, peer: str, name: str, threads: int, inference: bool) -> None:
-        count = str(threads)
         self.seconds: list[float] = []
         self.memory = 0
         self._process = subprocess.Popen(
@@ -259,13 +258,7 @@ class Peer:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={
-                **os.environ,
-                "NUMBA_NUM_THREADS": count,
-                "OMP_NUM_THREADS": count,
-                "OPENBLAS_NUM_THREADS": count,
-                "XLA_FLAGS": f"--xla_cpu_multi_thread_eigen={str(threads > 1).lower()}",
-            },
+            env=environment(threads),
         )
         found = self._answer()
         self.failed = found.get("failed")
@@ -316,15 +309,12 @@ def measure(
 
 def main() -> None:
     """Measure, print a table, and write JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--only", nargs="+", choices=SHAPES, default=list(SHAPES))
-    parser.add_argument("--peers", nargs="+", choices=PEERS[1:], default=list(PEERS[1:]))
-    parser.add_argument("--turns", type=int, default=15)
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--json")
-    parser.add_argument("--inference", action="store_true")
-    parser.add_argument("--work", nargs=2, help=argparse.SUPPRESS)
-    given = parser.parse_args()
+    options = parser(__doc__, turns=15)
+    options.add_argument("--only", nargs="+", choices=SHAPES, default=list(SHAPES))
+    options.add_argument("--peers", nargs="+", choices=PEERS[1:], default=list(PEERS[1:]))
+    options.add_argument("--inference", action="store_true")
+    options.add_argument("--work", nargs=2, help=argparse.SUPPRESS)
+    given = options.parse_args()
     if given.work:
         work(*given.work, given.inference)
         return
@@ -344,17 +334,8 @@ def main() -> None:
                     f"{found['ratio']:6.2f}   {found['memory_mb']:5} MB",
                     flush=True,
                 )
-    if given.json:
-        about = {
-            "date": date.today().isoformat(),
-            "python": platform.python_version(),
-            "machine": platform.machine(),
-            "threads": given.threads,
-            "turns": given.turns,
-            "inference": given.inference,
-        }
-        with open(given.json, "w", encoding="utf-8") as file:
-            json.dump({**about, "networks": results}, file, indent=1)
+    head = about(threads=given.threads, turns=given.turns, inference=given.inference)
+    write(given.json, head, {"networks": results})
 
 
 if __name__ == "__main__":

@@ -3,8 +3,11 @@
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
+from datetime import date
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,12 @@ from minigrad_nn import models
 from minigrad_nn.layers import Conv2d
 
 ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def shared(monkeypatch):
+    """What scripts share is found beside them: a script's folder is where Python looks first."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
 
 
 def loaded(name):
@@ -40,6 +49,51 @@ def test_the_kernel_table_names_every_convolution(networks):
     for network in networks:
         found |= {tuple(conv[1:]) for conv in loaded("kernels").CONVOLUTIONS[network][1]}
     assert found == wanted
+
+
+def test_a_record_says_where_and_with_what_it_was_measured(tmp_path, monkeypatch):
+    common = loaded("common")
+    head = common.about(threads=2, turns=3)
+    assert list(head) == ["date", "cpu", "versions", "python", "machine", "threads", "turns"]
+    date.fromisoformat(head["date"])
+    assert re.fullmatch(r".+, \d+ logical cores", head["cpu"])
+    assert {"numpy", "numba", "llvmlite"} <= set(head["versions"])
+    assert all(version(name) == found for name, found in head["versions"].items())
+    common.write(str(tmp_path / "a.json"), head, {"rows": [1.5]})
+    assert json.loads((tmp_path / "a.json").read_text()) == {**head, "rows": [1.5]}
+    common.write(None, head, {})  # nobody asked for a record
+
+    def no_list(*args, **more):
+        raise FileNotFoundError("/proc/cpuinfo")
+
+    monkeypatch.setattr(common, "open", no_list, raising=False)
+    monkeypatch.setattr(common.platform, "processor", lambda: "")
+    assert common.about()["cpu"].startswith("unknown processor, ")
+
+
+@pytest.mark.parametrize(("threads", "many"), [(1, "false"), (3, "true")])
+def test_the_process_of_a_peer_is_told_its_threads(monkeypatch, threads, many):
+    monkeypatch.setenv("MINE", "kept")
+    found = loaded("common").environment(threads)
+    assert found["MINE"] == "kept"
+    for library in ("NUMBA", "OMP", "OPENBLAS"):
+        assert found[f"{library}_NUM_THREADS"] == str(threads)
+    assert found["XLA_FLAGS"].endswith(f"={many}")
+
+
+SHARING = ("engine", "kernels", "scaling", "startup", "study", "time_to_accuracy", "train_step")
+
+
+@pytest.mark.parametrize("name", SHARING)
+def test_a_script_says_what_it_is_for_and_where_its_record_goes(name):
+    done = subprocess.run(
+        [sys.executable, str(ROOT / f"benchmarks/{name}.py"), "--help"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "--json" in done.stdout and loaded(name).__doc__.split()[0] in done.stdout
 
 
 def test_the_kernel_table_runs(tmp_path):
