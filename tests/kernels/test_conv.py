@@ -60,6 +60,26 @@ def test_every_row_equals_the_reference(name, row, drawn):
     assert np.array_equal(result, expected)
 
 
+@pytest.mark.parametrize(("name", "row"), ROWS, ids=[f"{n}-{r.name}" for n, r in ROWS])
+@pytest.mark.parametrize("given_out", [False, True])
+@pytest.mark.parametrize(
+    ("size", "images"), [((4, 5), 0), ((0, 5), 2), ((4, 0), 16), ((0, 0), 2), ((0, 5), 0)]
+)
+def test_what_is_empty_stays_so(name, row, given_out, size, images):
+    """No pictures, or pictures without places, of which the padding is still convolved."""
+    geometry, x, w, g = case(Geometry.of(size, 2, 2, 1, groups=2), images, 4, 6)
+    if not row.able(geometry):
+        pytest.skip("never computes this")
+    a, b = operands(name, x, w, g)
+    expected = getattr(reference, name)(a, b, geometry)
+    epilogue = None if name == "conv_weight" else Epilogue(bias=np.ones(expected.shape[1], "f4"))
+    out = np.full(expected.shape, np.nan, np.float32) if given_out else None
+    result = row.compute(a, b, geometry, out, None, epilogue)
+    assert result is out or not given_out
+    assert result.shape == expected.shape and result.dtype == np.float32
+    assert np.array_equal(result, expected + (epilogue is not None))
+
+
 @pytest.mark.parametrize("name", TABLE)
 @given(
     st.lists(st.integers(1, 5), min_size=1, max_size=3),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +29,7 @@ from . import (
     winograd,
 )
 from . import plan as plans
+from .arrays import Result
 from .tile import ROWS, VECTORS, lanes, masks_are_free
 
 
@@ -238,8 +240,8 @@ def _dense(a: np.ndarray, b: np.ndarray, geometry: Geometry) -> bool:
     return dense.able(geometry)
 
 
-def _planned(run: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
-    """`conv` by a row that follows a plan (`plan`; stacks have plans of their own kind)."""
+def _planned(run: Callable[..., np.ndarray], plans: ModuleType) -> Callable[..., np.ndarray]:
+    """`conv` by a row that follows a plan, made by `plan` or by `stack_plan`."""
 
     def conv(
         x: np.ndarray,
@@ -249,14 +251,14 @@ def _planned(run: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
         workspace: Workspace | None,
         epilogue: Epilogue | None,
     ) -> np.ndarray:
-        plan = plans.forward(geometry, w.shape[1], x.itemsize)
         shape = (x.shape[0], w.shape[0], *geometry.output)
+        plan = plans.forward(geometry, w.shape[1], x.itemsize)
         return run(x, w, plan, shape, geometry.groups, False, out, workspace, epilogue)
 
     return conv
 
 
-def _planned_input(run: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+def _planned_input(run: Callable[..., np.ndarray], plans: ModuleType) -> Callable[..., np.ndarray]:
     """`conv_input` by the same code, which follows the plan of the adjoint."""
 
     def conv_input(
@@ -268,8 +270,10 @@ def _planned_input(run: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
         epilogue: Epilogue | None,
     ) -> np.ndarray:
         groups = geometry.groups
-        plan = plans.backward(geometry, g.shape[1] // groups, g.itemsize)
         shape = (g.shape[0], w.shape[1] * groups, *geometry.size)
+        if 0 in shape:  # there is nothing to plan for
+            return Result(shape, g.dtype, out, g, w).deliver()
+        plan = plans.backward(geometry, g.shape[1] // groups, g.itemsize)
         return run(g, w, plan, shape, groups, True, out, workspace, epilogue)
 
     return conv_input
@@ -280,18 +284,18 @@ TABLE: dict[str, tuple[Row, ...]] = {
         Row("dense", _dense, dense.conv, dense.able),
         Row("winograd", _winograd_forward, winograd.conv, winograd.able),
         Row("depthwise", _depthwise, depthwise.conv, depthwise.able),
-        Row("panels", _panels_pay, _planned(panels.run)),
-        Row("stacks", _stacks_forward, stacks.conv),
-        Row("lines", _lines_forward, _planned(lines.run)),
+        Row("panels", _panels_pay, _planned(panels.run, plans)),
+        Row("stacks", _stacks_forward, _planned(stacks.run, stack_plan)),
+        Row("lines", _lines_forward, _planned(lines.run, plans)),
         Row("patches", _always, patches.conv),
     ),
     "conv_input": (
         Row("dense", _dense, dense.conv_input, dense.able),
         Row("winograd", _winograd_input, winograd.conv_input, winograd.able),
         Row("depthwise", _depthwise, depthwise.conv_input, depthwise.able),
-        Row("panels", _panels_pay, _planned_input(panels.run)),
-        Row("stacks", _stacks_input, stacks.conv_input),
-        Row("lines", _lines_input, _planned_input(lines.run)),
+        Row("panels", _panels_pay, _planned_input(panels.run, plans)),
+        Row("stacks", _stacks_input, _planned_input(stacks.run, stack_plan)),
+        Row("lines", _lines_input, _planned_input(lines.run, plans)),
         Row("patches", _always, patches.conv_input),
     ),
     "conv_weight": (

@@ -210,37 +210,6 @@ def run(
     return result.deliver()
 
 
-def conv(
-    x: np.ndarray,
-    w: np.ndarray,
-    geometry: Geometry,
-    out: Any,
-    workspace: Workspace | None,
-    epilogue: Epilogue | None,
-) -> np.ndarray:
-    """`conv` by stacks."""
-    shape = (x.shape[0], w.shape[0], *geometry.output)
-    plan = plans.forward(geometry, w.shape[1], x.itemsize)
-    return run(x, w, plan, shape, geometry.groups, False, out, workspace, epilogue)
-
-
-def conv_input(
-    g: np.ndarray,
-    w: np.ndarray,
-    geometry: Geometry,
-    out: Any,
-    workspace: Workspace | None,
-    epilogue: Epilogue | None,
-) -> np.ndarray:
-    """`conv_input` by stacks."""
-    groups = geometry.groups
-    shape = (g.shape[0], w.shape[1] * groups, *geometry.size)
-    if 0 in shape:
-        return Result(shape, g.dtype, out, g, w).deliver()
-    plan = plans.backward(geometry, g.shape[1] // groups, g.itemsize)
-    return run(g, w, plan, shape, groups, True, out, workspace, epilogue)
-
-
 # --- the gradient of the weight -------------------------------------------------------------------
 
 
