@@ -124,6 +124,8 @@ def array_function(x: CudaArray, function: Any, args: tuple, options: dict[str, 
     name = f"{getattr(function, '__module__', 'numpy')}.{function.__name__}"
     if found is None:
         raise refuse(name)
+    if options.get("device", 0) is None:
+        del options["device"]  # numpy.ones and numpy.full always pass it on
     unknown = set(options) - _options_of(found)
     if unknown and not (function in HOSTED or function in VIEWS):
         raise refuse(f"{name} with {' and '.join(sorted(unknown))}")
@@ -135,8 +137,9 @@ def _options_of(implementation: Callable) -> set[str]:
     return set(inspect.signature(implementation).parameters)
 
 
-def _in_rows(name: str, order: str, *others: str) -> None:
-    if order not in ("C", *others):
+def _in_rows(name: str, order: str | None, *others: str) -> None:
+    """Raise for an order that is neither C's nor one that lets the card choose."""
+    if order is not None and order.upper() not in ("C", *others):
         raise refuse(f"{name} with order {order!r}")
 
 
@@ -177,61 +180,52 @@ def _may_share_memory(kind: Any, a: Any, b: Any) -> bool:
 # --- making --------------------------------------------------------------------------------------
 
 
-@_for(np.empty)
-def _empty(kind: Any, shape: Any, dtype: Any = float, order: str = "C") -> CudaArray:
-    return kind.empty(shape, dtype)
+def _filled(kind: Any, shape: Any, dtype: Any, value: Any) -> CudaArray:
+    """A new array full of a value; None leaves it as it is."""
+    found = kind.empty(shape, dtype)
+    return found if value is None else elementwise.assign(found, value)
 
 
-@_for(np.zeros)
-def _zeros(kind: Any, shape: Any, dtype: Any = float, order: str = "C") -> CudaArray:
-    return elementwise.assign(kind.empty(shape, dtype), 0)
+def _filled_like(
+    name: str, kind: Any, x: Any, dtype: Any, order: str, shape: Any, value: Any
+) -> CudaArray:
+    """The same, of another array's shape and dtype where none are given."""
+    _in_rows(f"numpy.{name}", order, "K", "A")
+    shape, dtype = x.shape if shape is None else shape, x.dtype if dtype is None else dtype
+    return _filled(kind, shape, dtype, value)
 
 
-@_for(np.ones)
-def _ones(kind: Any, shape: Any, dtype: Any = None, order: str = "C") -> CudaArray:
-    return elementwise.assign(kind.empty(shape, dtype or float), 1)
+def _maker(name: str, value: Any) -> None:
+    """A function such as `numpy.zeros`, and the one that ends in `_like`."""
+
+    def make(kind: Any, shape: Any, dtype: Any = float, order: str = "C") -> CudaArray:
+        _in_rows(f"numpy.{name}", order)
+        return _filled(kind, shape, dtype, value)
+
+    def make_like(
+        kind: Any,
+        x: Any,
+        dtype: Any = None,
+        order: str = "K",
+        subok: bool = True,
+        shape: Any = None,
+    ) -> CudaArray:
+        return _filled_like(f"{name}_like", kind, x, dtype, order, shape, value)
+
+    FUNCTIONS[getattr(np, name)] = make
+    FUNCTIONS[getattr(np, f"{name}_like")] = make_like
+
+
+_maker("empty", None)
+_maker("zeros", 0)
+_maker("ones", 1)
 
 
 @_for(np.full)
-def _full(kind: Any, shape: Any, value: Any, dtype: Any = None, order: str = "C") -> CudaArray:
-    dtype = np.asarray(value).dtype if dtype is None else dtype
-    return elementwise.assign(kind.empty(shape, dtype), value)
-
-
-@_for(np.empty_like)
-def _empty_like(
-    kind: Any,
-    x: Any,
-    dtype: Any = None,
-    order: str = "K",
-    subok: bool = True,
-    shape: Any = None,
-) -> CudaArray:
-    return kind.empty(x.shape if shape is None else shape, x.dtype if dtype is None else dtype)
-
-
-@_for(np.zeros_like)
-def _zeros_like(
-    kind: Any,
-    x: Any,
-    dtype: Any = None,
-    order: str = "K",
-    subok: bool = True,
-    shape: Any = None,
-) -> CudaArray:
-    return elementwise.assign(_empty_like(kind, x, dtype, shape=shape), 0)
-
-
-@_for(np.ones_like)
-def _ones_like(
-    kind: Any,
-    x: Any,
-    dtype: Any = None,
-    order: str = "K",
-    subok: bool = True,
-    shape: Any = None,
-) -> CudaArray:
-    return elementwise.assign(_empty_like(kind, x, dtype, shape=shape), 1)
+def _full(kind: Any, shape: Any, fill_value: Any, dtype: Any = None, order: str = "C") -> CudaArray:
+    _in_rows("numpy.full", order)
+    dtype = np.asarray(fill_value).dtype if dtype is None else dtype
+    return _filled(kind, shape, dtype, fill_value)
 
 
 @_for(np.full_like)
@@ -244,7 +238,7 @@ def _full_like(
     subok: bool = True,
     shape: Any = None,
 ) -> CudaArray:
-    return elementwise.assign(_empty_like(kind, x, dtype, shape=shape), fill_value)
+    return _filled_like("full_like", kind, x, dtype, order, shape, fill_value)
 
 
 @_for(np.asarray, np.array, np.ascontiguousarray)

@@ -251,6 +251,36 @@ def test_nothing_is_passed_over_in_silence(function, card):
         function(x)
 
 
+@pytest.mark.parametrize("order", ["C", "c", None])
+def test_arrays_are_made_full_of_a_value(card, order):
+    x = np.arange(6, dtype="i4").reshape(2, 3)
+    there = card.from_numpy(x)
+    for name, given in (("zeros", ()), ("ones", ()), ("full", (2.5,))):
+        make, alike = getattr(np, name), getattr(np, f"{name}_like")
+        for dtype in (None, "f", bool):
+            found = make((2, 0, 3), *given, dtype=dtype, order=order, like=there)
+            same(found, make((2, 0, 3), *given, dtype=dtype))
+            same(alike(there, *given, dtype=dtype, order=order), alike(x, *given, dtype=dtype))
+        for either in ("K", "A"):
+            same(alike(there.T, *given, order=either), alike(x.T, *given))
+        same(alike(there, *given, shape=(4,)), alike(x, *given, shape=(4,)))
+    same(np.full(2, fill_value=3, like=there), np.full(2, fill_value=3))
+    found = np.empty_like(there.T, "f", order=order), np.empty((3, 2), order=order, like=there)
+    assert [(a.shape, a.dtype) for a in found] == [((3, 2), np.float32), ((3, 2), np.float64)]
+
+
+@pytest.mark.parametrize("name", ["empty", "zeros", "ones", "full"])
+def test_arrays_are_not_made_columns_first(card, name):
+    there = card.from_numpy(np.ones((2, 3), "f"))
+    given = (7.0,) if name == "full" else ()
+    for order in ("F", "f"):
+        told = f"with order '{order}' is not written for CUDA: compute it on the CPU"
+        with pytest.raises(NotImplementedError, match=f"^numpy.{name} {told}"):
+            getattr(np, name)((3, 2), *given, order=order, like=there)
+        with pytest.raises(NotImplementedError, match=f"^numpy.{name}_like {told}"):
+            getattr(np, f"{name}_like")(there, *given, order=order)
+
+
 def test_results_go_where_they_are_wanted(card):
     x = np.arange(6.0, dtype="f").reshape(2, 3)
     there = card.from_numpy(x)
