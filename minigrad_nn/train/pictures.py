@@ -247,7 +247,9 @@ def model_graph(
         for path, parameter, _ in named:
             parameter.name = path
         model.zero_grad()
-        inputs = minigrad.tensor(pictures, name="pictures", requires_grad=True)
+        place = next((p.device for _, p, _ in named), "cpu")
+        inputs = minigrad.tensor(pictures).to(place)
+        inputs.name, inputs.requires_grad = "pictures", True
         loss = cross_entropy(model(inputs), labels)
         loss.name = "loss"
         if backward:

@@ -10,6 +10,7 @@ import minigrad_nn as nn
 from minigrad_nn import functional as F
 from minigrad_nn.kernels.cuda.driver import simulated
 from minigrad_nn.models import LeNet5
+from minigrad_nn.train.pictures import model_graph
 
 
 def stepped(make, shape, classes, device):
@@ -112,3 +113,11 @@ def test_memory_does_not_grow_from_step_to_step(card, steps):
     assert (after.allocated, after.arrays) == (before.allocated, before.arrays)
     assert (after.reserved, after.segments) == (before.reserved, before.segments)
     assert after.peak_allocated == peak
+
+
+def test_the_graph_of_a_model_is_drawn_where_it_is():
+    mg.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).to("cuda")
+    graph = model_graph(model, np.ones((2, 1, 2, 2), "f"), np.array([1, 0])).graph
+    for name in ("pictures", "1.weight"):
+        assert graph.named(name).gradient_norm > 0
