@@ -286,6 +286,8 @@ def _draw_pictures(training: Training, result: Run, source: Source, out: Path, f
         result.history,
         _batch_losses(out / "metrics.jsonl", len(training.loader)),
         f"LeNet-5 on {source.name}",
+        "training: means over an epoch, while the network still learns, on pictures shifted at "
+        "random",
     )
     draw_filters(out / "filters.png", model.c1.weight.numpy(), first)
     draw_mistakes(out / "misclassified.png", *_predictions(training, source))

@@ -31,6 +31,8 @@ __all__ = ["draw_filters", "draw_learning_curve", "draw_mistakes", "model_graph"
 LEARN, TEST, FAINT = "#1f5fa8", "#c2410c", "#a9c4e4"
 GREY = "#5b6470"
 MOST_POINTS = 1000
+SHORT_NAMES = 6
+"""So many letters of two classes stand on one line above a picture."""
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -51,24 +53,28 @@ def draw_learning_curve(
     history: Sequence[Mapping[str, float]],
     batches: Sequence[tuple[float, float]] = (),
     title: str = "Learning curve",
+    note: str = "",
 ) -> Path:
     """Loss and accuracy over epochs, of the training set and each validation set, as PNG.
 
     The training curves are means over an epoch, while the network was still learning and saw
-    changed pictures: they may lie below those of the test set.
+    changed pictures: their accuracy may lie below that of the test set.
 
     Args:
         path: where.
         history: of a `Run`.
         batches: epoch, as a fraction, and loss of each batch, drawn faintly.
         title: a heading.
+        note: what readers should know, below the curves.
 
     Raises:
         ModuleNotFoundError: matplotlib is missing.
     """
-    figure = _figure(9, 3.6)
+    figure = _figure(9, 3.8)
     figure.suptitle(title, fontsize=12)
-    left, right = figure.subplots(1, 2)
+    if note:
+        figure.supxlabel(note, fontsize=8, color=GREY)
+    left, right = figure.subplots(1, 2, sharex=True)
     if batches:
         group = -(-len(batches) // MOST_POINTS)
         label = "each batch" if group == 1 else f"means of {group} batches"
@@ -90,6 +96,7 @@ def draw_learning_curve(
             )
         axes.set_xlabel("epoch")
         _tidy(axes)
+    left.set_xlim(left=0)
     left.set_ylabel("cross-entropy")
     left.set_yscale("log")
     right.set_ylabel("right, %")
@@ -117,8 +124,8 @@ def _tidy(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#e5e7eb", lw=0.7)
     axes.set_axisbelow(True)
-    axes.tick_params(colors=GREY, labelsize=9)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.tick_params(which="both", colors=GREY, labelsize=9)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
 
 
 def draw_filters(
@@ -142,7 +149,8 @@ def draw_filters(
     count = len(weight)
     columns = min(count, 16)
     lines = -(-count // columns)
-    figure = _figure(0.8 + 1.15 * columns, 0.9 + 1.2 * lines * len(rows))
+    # Not narrower than the heading.
+    figure = _figure(max(0.8 + 1.15 * columns, 3.2), 0.7 + 1.05 * lines * len(rows))
     figure.suptitle(title, fontsize=12)
     grid = figure.subplots(lines * len(rows), columns, squeeze=False)
     limit = max(float(np.abs(w.mean(1)).max()) for _, w in rows) or 1.0
@@ -198,19 +206,26 @@ def draw_mistakes(
     else:
         chosen = np.argsort(sure, kind="stable")[:10]
         title = f"all {len(labels)} read right; the least sure"
+    pairs = [(names[labels[i]], names[predicted[i]]) for i in chosen]
+    between = ", "
+    if any(len(true) + len(read) > SHORT_NAMES for true, read in pairs):
+        between = "\n"
+    told = [f"{true}{between}read as {read}" for true, read in pairs]
+    longest = max((len(line) for text in told for line in text.split("\n")), default=0)
     columns = min(10, max(5, len(chosen)))
     rows = max(1, -(-len(chosen) // columns))
-    figure = _figure(1.0 * columns + 0.4, 1.5 * rows + 0.6)
+    tall = 1.45 if between == "\n" else 1.3
+    figure = _figure(max(1.0, 0.07 * longest) * columns + 0.4, tall * rows + 0.35)
     figure.suptitle(title, fontsize=12)
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
         axes.axis("off")
-    for axes, i in zip(grid.flat, chosen, strict=False):
+    for axes, i, text in zip(grid.flat, chosen, told, strict=False):
         picture = pictures[i].transpose(1, 2, 0)
         axes.imshow(picture.squeeze(-1) if picture.shape[2] == 1 else picture,
                     cmap="gray_r", vmin=0, vmax=1)  # fmt: skip
         axes.set_title(
-            f"{names[labels[i]]}, read as {names[predicted[i]]}\n{100 * sure[i]:.0f} % sure",
+            f"{text}\n{100 * sure[i]:.0f} % sure",
             fontsize=8,
             color=TEST if predicted[i] != labels[i] else GREY,
         )

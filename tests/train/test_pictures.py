@@ -38,6 +38,47 @@ def probabilities(sure, predicted, classes=3):
     return rows
 
 
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that are saved, drawn to the end."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    found, real = [], pictures._save
+
+    def spy(figure, path):
+        FigureCanvasAgg(figure).draw()
+        found.append(figure)
+        return real(figure, path)
+
+    monkeypatch.setattr(pictures, "_save", spy)
+    return found
+
+
+def places(figure):
+    """Left, bottom, right and top of a figure's headings and labels, in pixels."""
+    texts = list(figure.texts)
+    for axes in figure.axes:
+        texts += [axes.title, axes.xaxis.label, axes.yaxis.label]
+    return np.array([t.get_window_extent().extents for t in texts if t.get_text()])
+
+
+@pytest.mark.parametrize("names", ["0123456789", ["aeroplane", "automobile", *"abcdefgh"]])
+@pytest.mark.parametrize("count", [1, 7, 23])
+def test_names_above_mistakes_are_not_cut_off_and_leave_each_other_alone(
+    tmp_path, drawn, names, count
+):
+    x = np.random.default_rng(0).random((count, 1, 8, 8), dtype=np.float32)
+    wrong = probabilities([0.9] * count, [1] * count, 10)
+    pictures.draw_mistakes(tmp_path / "a.png", x, np.zeros(count, int), wrong, names)
+    (figure,) = drawn
+    heading, *titles = sorted(places(figure).tolist(), key=lambda box: -box[3])
+    assert len(titles) == count and heading[1] >= max(top for *_, top in titles)
+    for i, (left, bottom, right, top) in enumerate(titles):
+        assert left >= 0 and right <= figure.bbox.width and bottom >= 0
+        for a, b, c, d in titles[:i]:
+            assert right <= a or c <= left or top <= b or d <= bottom
+
+
 def test_mistakes_are_shown_the_surest_first(tmp_path, monkeypatch):
     said = texts(monkeypatch)
     x = np.random.default_rng(0).random((5, 1, 8, 8), dtype=np.float32)
@@ -75,6 +116,32 @@ def test_learning_curves_of_any_length(tmp_path, epochs, batches):
     image = pixels(path)
     test_colour = np.array([0xC2, 0x41, 0x0C])
     assert (np.abs(image - test_colour).sum(-1) < 30).any() == bool(epochs)
+
+
+@pytest.mark.parametrize("batches", [0, 30])
+@pytest.mark.parametrize("epochs", [0, 1, 7, 30])
+def test_epochs_are_counted_in_whole_numbers(tmp_path, drawn, epochs, batches):
+    history = [dict(epoch=i + 1, loss=1.0, accuracy=0.5) for i in range(epochs)]
+    losses = [((i + 1) / 30 * max(epochs, 1), 1.0) for i in range(batches)]
+    pictures.draw_learning_curve(tmp_path / "curve.png", history, losses, note="what is shown")
+    (figure,) = drawn
+    for axes in figure.axes:
+        low, high = axes.get_xlim()
+        ticks = [tick for tick in axes.get_xticks() if low <= tick <= high]
+        assert ticks[0] == low == 0 and ticks[-1] == max(epochs, 1) <= high
+        assert all(tick == int(tick) for tick in ticks)
+    assert figure.get_supxlabel() == "what is shown"
+
+
+@pytest.mark.parametrize("count", [1, 2, 6])
+@pytest.mark.parametrize("rows", [1, 2])
+def test_what_is_said_of_filters_is_not_cut_off(tmp_path, drawn, count, rows):
+    weight = np.random.default_rng(0).normal(size=(count, 1, 5, 5))
+    pictures.draw_filters(tmp_path / "a.png", weight, weight if rows == 2 else None)
+    (figure,) = drawn
+    found = places(figure)
+    assert (found[:, :2] >= 0).all()
+    assert (found[:, 2] <= figure.bbox.width).all() and (found[:, 3] <= figure.bbox.height).all()
 
 
 @pytest.mark.parametrize(("count", "channels"), [(1, 1), (6, 1), (40, 3)])
