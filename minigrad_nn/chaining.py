@@ -65,20 +65,20 @@ def chain(x: Any, *stages: Any) -> Any:
                 if not isinstance(module, Plus):
                     note(module)
     flat = [stage for stage, _ in line]
+    seen = [i for i, stage in enumerate(flat) if not _unseen(stage)]
     i, fresh = 0, False
     while i < len(flat):
         stage, within = line[i]
         i += 1
+        while seen and seen[0] < i:
+            del seen[0]
         try:
             if isinstance(stage, Plus):
                 x, fresh = add(x, stage.value()), False
             elif watched or not _unseen(stage):
                 x, fresh = stage(x), False
             else:
-                end = i
-                while end < len(flat) and _unseen(flat[end]):
-                    end += 1
-                taken, x = _together(stage, x, flat[i:end], fresh)
+                taken, x = _together(stage, x, flat[i : seen[0] if seen else None], fresh)
                 i += taken
                 fresh = stage.makes_fresh()
         except Exception as error:

@@ -29,7 +29,7 @@ LOW = TALL // 3
 BREADTH = 2
 # Places that are summed at once for the gradient of a weight, and how far its rows lie apart: not a
 # power of 2, so that the rows of a tile do not compete for the same lines of the first cache.
-DEPTH = 256
+DEPTH = 512
 ROW = DEPTH + 16
 # Rows of B that are asked for ahead of their turn.
 AHEAD = 6

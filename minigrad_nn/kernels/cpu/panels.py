@@ -14,6 +14,8 @@ the same product with another plan; `panel_weights` holds the gradient of the we
 
 from __future__ import annotations
 
+import math
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -222,12 +224,19 @@ def panels_kernel(
         )  # fmt: skip
 
 
+@lru_cache(maxsize=1024)
 def packed_image(plan: plans.Plan, channels: int) -> int:
     """How many numbers a packed image has; 0 where packing would copy it without a change."""
     same = np.array_equal(plan.q, plan.read_size) and not plan.phases.any()
     if same and (plan.read_step == 1).all():
         return 0
     return channels * len(plan.phases) * int(plan.q.prod())
+
+
+@lru_cache(maxsize=1024)
+def _longest(plan: plans.Plan) -> tuple[int, int]:
+    """The most places of one image and the most entries that a pass has."""
+    return int(plan.passes[:, 3:6].prod(axis=1).max()), int(plan.passes[:, 1].max())
 
 
 def _workers(panels: int, outputs: int) -> tuple[int, int]:
@@ -254,14 +263,14 @@ def run(
     result = Result(shape, x.dtype, out, x, w, bias, residual)
     if 0 in shape:
         return result.deliver()
-    taps = int(np.prod(w.shape[2:]))
+    taps = math.prod(w.shape[2:])
     out_step, in_step = (taps, outputs * taps) if transposed else (channels * taps, taps)
     image = packed_image(plan, groups * channels)
     some = images if not image else max(1, min(images, PACKED_BYTES // (image * x.itemsize)))
     panel = BREADTH * lanes(x.itemsize)
-    counts = plan.passes[:, 3:6].prod(axis=1)
-    workers, parts = _workers(-(-some * int(counts.max()) // panel), outputs)
-    block = max(BLOCK_BYTES // x.itemsize, int(plan.passes[:, 1].max()) * panel)
+    places, entries = _longest(plan)
+    workers, parts = _workers(-(-some * places // panel), outputs)
+    block = max(BLOCK_BYTES // x.itemsize, entries * panel)
     padded = -(-outputs // LOW) * LOW
     room = scratch(workspace)
     a = room.take((groups * padded * len(plan.offsets),), x.dtype)

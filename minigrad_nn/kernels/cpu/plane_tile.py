@@ -1,4 +1,4 @@
-"""Register tiles of 3x3 filters over one plane: each row is loaded once, for all that it is part of.
+"""Register tiles of 3x3 filters over one plane, each row of which is loaded just once.
 
 `window_tile` computes a few rows for filters of any size, and asks tables what they read. On small
 planes that asking costs more than the products. Here the filter is 3x3 and its nine weights stay
@@ -136,9 +136,9 @@ def spread_plane_tile(
 ):  # fmt: skip
     """The adjoint of `plane_tile` at stride 2: one plane of places from one of gradients.
 
-    `y[to + p·width + c] = Σ_t Σ_k w[w0 + t·3 + k] · g[g0 + r·length + q]`, for `p < height` and `c <
-    width`; over `t, k < 3` for which there are `r < rows` and `q < length` such that `p + above =
-    2·r + t` and `c + before = 2·q + k`.
+    `y[to + p·width + c] = Σ_t Σ_k w[w0 + t·3 + k] · g[g0 + r·length + q]`, for `p < height` and
+    `c < width`; over `t, k < 3` for which there are `r < rows` and `q < length` such that
+    `p + above = 2·r + t` and `c + before = 2·q + k`.
     """
     at, flag = types.intp, types.boolean
     signature = types.void(
