@@ -32,17 +32,22 @@ PIECE, BLOCK, TASKS = 1 << 11, 1 << 16, 8
 
 
 @helper
-def channel_statistics(x, images, channels, first, last, sums, deviations, mean, variance):
-    """Mean and biased variance of the channels of a block."""
+def plane_statistics(x, plane, sums, deviations):
+    """The sum of one plane, and that of its squared deviations around its own mean."""
     length = x.shape[1]
-    for n in range(images):
-        for plane in range(n * channels + first, n * channels + last):
-            # Of offsets from a number of the plane itself, which is as near as any.
-            first_number = np.float64(x[plane, 0])
-            origin = first_number if np.isfinite(first_number) else 0.0
-            total, squares = moments_tile(x, plane * length, length, origin)
-            sums[plane] = total + length * origin
-            deviations[plane] = squares - total * (total / length)
+    # Of offsets from a number of the plane itself, which is as near as any.
+    first_number = np.float64(x[plane, 0])
+    origin = first_number if np.isfinite(first_number) else 0.0
+    total, squares = moments_tile(x, plane * length, length, origin)
+    sums[plane] = total + length * origin
+    deviations[plane] = squares - total * (total / length)
+
+
+@helper
+def settle_statistics(
+    first, last, images, channels, length, eps, sums, deviations, mean, variance, inverse_std
+):
+    """Mean, biased variance and inverse deviation of the channels of a block, from their planes."""
     for c in range(first, last):
         total = 0.0
         for n in range(images):
@@ -54,6 +59,7 @@ def channel_statistics(x, images, channels, first, last, sums, deviations, mean,
             squares += deviations[n * channels + c] + length * (offset * offset)
         mean[c] = middle
         variance[c] = squares / (images * length)
+        inverse_std[c] = 1 / np.sqrt(variance[c] + eps)
 
 
 @kernel
@@ -70,9 +76,13 @@ def normalise_kernel(
         first = task * block
         last = min(first + block, channels)
         if not given:
-            channel_statistics(x, images, channels, first, last, sums, deviations, mean, variance)
-            for c in range(first, last):
-                inverse_std[c] = 1 / np.sqrt(variance[c] + eps)
+            for n in range(images):
+                for c in range(first, last):
+                    plane_statistics(x, n * channels + c, sums, deviations)
+            settle_statistics(
+                first, last, images, channels, length, eps, sums, deviations, mean, variance,
+                inverse_std,
+            )  # fmt: skip
         if y.size > 0:
             for n in range(images):
                 for c in range(first, last):

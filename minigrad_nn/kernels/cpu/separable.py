@@ -19,26 +19,23 @@ from ..separable import composed, composed_backward
 from ..workspace import Workspace
 from . import three
 from .arrays import flat, scratch
-from .compile import helper, kernel, threads
+from .compile import kernel, threads
 from .lines import fill_row
 from .norm_tile import gradient_tile, normalise_tile, products_tile
-from .normalise import blocks, channel_statistics, ends, planes, settle_products
+from .normalise import (
+    blocks,
+    ends,
+    plane_statistics,
+    planes,
+    settle_products,
+    settle_statistics,
+)
 from .plane_tile import SIZE
 from .three import add_taps, correlate_plane, filter_plane
 from .tile import VECTOR_BYTES, lanes
 
 # Numba sees this as a constant.
 WIDE_BYTES = VECTOR_BYTES
-
-
-@helper
-def statistics(
-    x, images, channels, first, last, eps, sums, deviations, mean, variance, inverse_std
-):
-    """Mean and inverse deviation of the channels of a block."""
-    channel_statistics(x, images, channels, first, last, sums, deviations, mean, variance)
-    for c in range(first, last):
-        inverse_std[c] = 1 / np.sqrt(variance[c] + eps)
 
 
 @kernel
@@ -55,8 +52,11 @@ def forward_kernel(
         for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
             first = task * block
             last = min(first + block, channels)
-            statistics(
-                x, images, channels, first, last, eps, sums, deviations, mean, variance,
+            for n in range(images):
+                for c in range(first, last):
+                    plane_statistics(x, n * channels + c, sums, deviations)
+            settle_statistics(
+                first, last, images, channels, read, eps, sums, deviations, mean, variance,
                 inverse_std,
             )  # fmt: skip
             for n in range(images):
@@ -70,8 +70,9 @@ def forward_kernel(
                         room, 0, height, width, w, c * SIZE * SIZE, y, plane * written, rows,
                         length, False, above, before, step, stride, none, c, none, False,
                     )  # fmt: skip
-            statistics(
-                y, images, channels, first, last, eps2, sums, deviations, mean2, variance,
+                    plane_statistics(y, plane, sums, deviations)
+            settle_statistics(
+                first, last, images, channels, written, eps2, sums, deviations, mean2, variance,
                 inverse_std2,
             )  # fmt: skip
             for n in range(images):
@@ -86,8 +87,9 @@ def forward_kernel(
 @kernel
 def backward_kernel(
     g, x, gx, gw, rooms, kept, taps, none, images, channels, block, gamma, beta, mean, inverse_std,
-    w, gamma2, beta2, mean2, inverse_std2, ggamma, gbeta, ggamma2, gbeta2, g_sums, gx_sums, floor,
-    ceiling, floor2, ceiling2, height, width, rows, length, above, before, step, stride,
+    w, gamma2, beta2, mean2, inverse_std2, ggamma, gbeta, ggamma2, gbeta2, g_sums, gx_sums,
+    g_sums2, gx_sums2, floor, ceiling, floor2, ceiling2, height, width, rows, length, above,
+    before, step, stride,
 ):  # fmt: skip
     """Blocks of channels; each worker has a plane in `rooms`, a block in `kept`, and sums."""
     read, written = x.shape[1], g.shape[1]
@@ -113,13 +115,13 @@ def backward_kernel(
                         room, 0, height, width, w, c * SIZE * SIZE, held, at, rows, length, False,
                         above, before, step, stride, none, c, none, False,
                     )  # fmt: skip
-                    g_sums[plane], gx_sums[plane] = products_tile(
+                    g_sums2[plane], gx_sums2[plane] = products_tile(
                         g, plane * written, held, none, False, at, written, mean2[c],
                         inverse_std2[c] * gamma2[c], beta2[c], floor2, ceiling2,
                     )  # fmt: skip
             settle_products(
-                first, last, images, channels, images * written, inverse_std2, False, g_sums,
-                gx_sums, ggamma2, gbeta2,
+                first, last, images, channels, images * written, inverse_std2, False, g_sums2,
+                gx_sums2, ggamma2, gbeta2,
             )  # fmt: skip
             for n in range(images):
                 for c in range(first, last):
@@ -127,11 +129,8 @@ def backward_kernel(
                     gradient_tile(
                         g, plane * written, held, none, held, none, False, at, written, mean2[c],
                         inverse_std2[c] * gamma2[c], beta2[c], floor2, ceiling2,
-                        gx.dtype.type(g_sums[c]), gx.dtype.type(gx_sums[c]), False,
+                        gx.dtype.type(g_sums2[c]), gx.dtype.type(gx_sums2[c]), False,
                     )  # fmt: skip
-            for n in range(images):
-                for c in range(first, last):
-                    plane, at = n * channels + c, (n * many + c - first) * written
                     normalise_tile(
                         x, plane * read, room, 0, read, mean[c], inverse_std[c] * gamma[c],
                         beta[c], none, False, floor, ceiling,
@@ -144,9 +143,6 @@ def backward_kernel(
                         held, at, rows, length, w, c * SIZE * SIZE, gx, plane * read, height,
                         width, True, above, before, step, stride, none, c, none, False,
                     )  # fmt: skip
-            for n in range(images):
-                for c in range(first, last):
-                    plane = n * channels + c
                     g_sums[plane], gx_sums[plane] = products_tile(
                         gx, plane * read, x, none, False, plane * read, read, mean[c],
                         inverse_std[c] * gamma[c], beta[c], floor, ceiling,
@@ -202,8 +198,7 @@ def norm_depthwise_norm(
         *(images, channels, block),
         *(flat(gamma), flat(beta), flat(w), flat(gamma2), flat(beta2), *eps, *found),
         room.take((channels,), np.float64),
-        room.take((images * channels,), np.float64),
-        room.take((images * channels,), np.float64),
+        *(room.take((images * channels,), np.float64) for _ in range(2)),
         *ends(activations[0], x.dtype),
         *ends(activations[1], x.dtype),
         *three.settings(geometry, False),
@@ -252,8 +247,7 @@ def norm_depthwise_norm_backward(
         *(flat(v) for v in (gamma, beta, mean, inverse_std, w)),
         *(flat(v) for v in (gamma2, beta2, mean2, inverse_std2)),
         *gradients,
-        room.take((images * channels,), np.float64),
-        room.take((images * channels,), np.float64),
+        *(room.take((images * channels,), np.float64) for _ in range(4)),
         *ends(activations[0], x.dtype),
         *ends(activations[1], x.dtype),
         *three.settings(geometry, False),
