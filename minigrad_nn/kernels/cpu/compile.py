@@ -130,6 +130,11 @@ def helper(py_func: Callable[..., Any]) -> Any:
     return numba.njit(**OPTIONS)(py_func)
 
 
+def inlined_helper(py_func: Callable[..., Any]) -> Any:
+    """A helper that is written out at each place that calls it, since it is called for each plane."""
+    return numba.njit(forceinline=True, **OPTIONS)(py_func)
+
+
 def summing_helper(py_func: Callable[..., Any]) -> Any:
     """A helper whose own sums may be reassociated into vector lanes."""
     return numba.njit(fastmath=REASSOCIATE, **OPTIONS)(py_func)

@@ -22,7 +22,7 @@ from numba import prange
 from ..epilogue import ENDS, NOTHING, Epilogue
 from ..workspace import Workspace
 from .arrays import Result, flat, scratch
-from .compile import helper, kernel
+from .compile import helper, inlined_helper, kernel
 from .norm_tile import gradient_tile, moments_tile, normalise_tile, products_tile
 
 # Numbers of one image that a block of channels has where it can: fewer would be read in bits and
@@ -31,7 +31,7 @@ from .norm_tile import gradient_tile, moments_tile, normalise_tile, products_til
 PIECE, BLOCK, TASKS = 1 << 11, 1 << 16, 8
 
 
-@helper
+@inlined_helper
 def plane_statistics(x, plane, sums, deviations):
     """The sum of one plane, and that of its squared deviations around its own mean."""
     length = x.shape[1]

@@ -11,7 +11,7 @@ from numba import prange
 
 from ..geometry import Geometry
 from .arrays import flat
-from .compile import helper, kernel
+from .compile import helper, inlined_helper, kernel
 from .lines import fill_row
 from .plane_tile import SIZE, correlate_plane_tile, plane_tile, spread_plane_tile
 from .tile import VECTOR_BYTES
@@ -20,7 +20,7 @@ from .tile import VECTOR_BYTES
 WIDE_BYTES = VECTOR_BYTES
 
 
-@helper
+@inlined_helper
 def filter_plane(
     x, x0, height, width, w, w0, y, to, rows, length, turned, above, before, step, stride, bias,
     channel, residual, relu,
@@ -49,7 +49,7 @@ def filter_plane(
         )  # fmt: skip
 
 
-@helper
+@inlined_helper
 def correlate_plane(
     x, x0, height, width, g, g0, rows, length, above, before, step, stride, sums, s0
 ):
