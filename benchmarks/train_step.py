@@ -4,10 +4,10 @@
                                     [--threads N] [--json FILE] [--inference]
 
 A step is forward, loss, backward and SGD with momentum 0.9, in float32.  The processes take turns,
-so that a busy machine is busy for all of them; a turn repeats a short step for a quarter of a
-second.  The table has the median time of each, the median of the ratios within a turn, and the
-memory that each takes above what it had before its network was made.  Ours appears twice, eager and
-captured.  `--inference` times the forward pass in `eval` mode instead.  Needs the extra `bench`,
+so that a busy machine is busy for all of them; a turn begins with a step that does not count, for
+the caches were others', and repeats a short step for a quarter of a second.  The table has the
+median time of each, the median of the ratios within a turn, and the memory that each takes above
+what it had before its network was made.  Ours appears twice, eager and captured.  `--inference` times the forward pass in `eval` mode instead.  Needs the extra `bench`,
 and torchvision as tests/peers does.
 """
 
@@ -239,6 +239,7 @@ def work(peer: str, name: str, inference: bool) -> None:
         return
     print(json.dumps({"ready": True}), flush=True)
     for _ in sys.stdin:
+        step()  # the others have had the caches, and their threads may not sleep yet
         start = time.perf_counter()
         for _ in range(steps):
             step()
