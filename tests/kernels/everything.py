@@ -34,7 +34,11 @@ GEOMETRIES = {
     "point": Geometry.of((48, 48), 1),
     "planes": Geometry.of((11, 38), 3, (1, 2), 1, groups=5),
     "many": Geometry.of((6, 5), 3, 1, 1),
+    "filters": Geometry.of((7, 35), 3, 1, ((2, 0), (1, 3)), (1, 2), groups=5),
+    "halves": Geometry.of((8, 37), 3, 2, ((0, 2), (3, 1)), groups=5),
 }
+# A channel and filters of its own for each group, which 3x3 filters have kernels for.
+SLIM = ("filters", "halves")
 
 
 def numbers(rng, shape, dtype):
@@ -46,9 +50,10 @@ def convolutions(dtype):
     for label, geometry in GEOMETRIES.items():
         groups = geometry.groups
         images = 19 if label == "many" else 3  # more than a vector has lanes
-        x = numbers(rng, (images, 3 * groups, *geometry.size), dtype)
-        w = numbers(rng, (13 * groups, 3, *geometry.kernel), dtype)
-        g = numbers(rng, (images, 13 * groups, *geometry.output), dtype)
+        channels, filters = (1, 2) if label in SLIM else (3, 13)
+        x = numbers(rng, (images, channels * groups, *geometry.size), dtype)
+        w = numbers(rng, (filters * groups, channels, *geometry.kernel), dtype)
+        g = numbers(rng, (images, filters * groups, *geometry.output), dtype)
         for name, (a, b, c) in {
             "conv": (x, w, g),
             "conv_input": (g, w, x),
@@ -179,6 +184,35 @@ def batch_norms(dtype):
         yield Call(f"batch_norm_backward-{label}", [g, x, gamma, mean, inverse_std], same, backward)
 
 
+def separables(dtype):
+    """What makes its results itself, so that there is nothing to fill."""
+    rng = np.random.default_rng(7)
+    for label, geometry in {
+        "whole": Geometry.of((6, 35), 3, 1, ((2, 0), (1, 3)), (1, 2), groups=19),
+        "halves": Geometry.of((9, 7), 3, 2, ((0, 2), (3, 1)), groups=19),
+        "large": Geometry.of((7, 6), 5, 1, 2, groups=3),
+    }.items():
+        groups, bends = geometry.groups, ("relu6", "relu")
+        x = rng.standard_normal((3, groups, *geometry.size)).astype(dtype)
+        g = rng.standard_normal((3, groups, *geometry.output)).astype(dtype)
+        w = rng.standard_normal((groups, 1, *geometry.kernel)).astype(dtype)
+        vectors = list(rng.standard_normal((4, groups)).astype(dtype))
+        arrays = [x, *vectors[:2], w, *vectors[2:]]
+        made = kernels.norm_depthwise_norm(*arrays, geometry, bends)
+
+        def forward(arrays, outs, workspace, geometry=geometry, bends=bends):
+            return kernels.norm_depthwise_norm(*arrays, geometry, bends, workspace=workspace)
+
+        def backward(arrays, outs, workspace, geometry=geometry, bends=bends):
+            return kernels.norm_depthwise_norm_backward(
+                *arrays, geometry, bends, workspace=workspace
+            )
+
+        yield Call(f"norm_depthwise_norm-{label}", arrays, [], forward)
+        arrays = [g, *arrays[:3], *made[1:3], w, *vectors[2:], *made[3:]]
+        yield Call(f"norm_depthwise_norm_backward-{label}", arrays, [], backward)
+
+
 def recurrent(dtype):
     rng = np.random.default_rng(3)
     steps, count, size = 4, 6, 5
@@ -274,6 +308,7 @@ def every_call(dtype) -> list[Call]:
         *convolutions(dtype),
         *pools(dtype),
         *batch_norms(dtype),
+        *separables(dtype),
         *recurrent(dtype),
         *products(dtype),
         *losses(dtype),

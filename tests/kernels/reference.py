@@ -144,3 +144,31 @@ def batch_norm(x, gamma, beta, eps):
     variance = ((x - mean.reshape(across)) ** 2).mean(axis=axes)
     h = (x - mean.reshape(across)) / np.sqrt(variance.reshape(across) + eps)
     return h * gamma.reshape(across) + beta.reshape(across), mean, variance
+
+
+def batch_norm_backward(g, x, gamma, eps):
+    """The gradients of `batch_norm` by x, gamma and beta."""
+    g = np.asarray(g, np.float64)
+    axes = (0, *range(2, g.ndim))
+    across = (1, -1) + (1,) * (g.ndim - 2)
+    h, _, variance = batch_norm(x, np.ones(g.shape[1]), np.zeros(g.shape[1]), eps)
+    ggamma, gbeta = (g * h).sum(axes), g.sum(axes)
+    count = g.size // g.shape[1]
+    off = (gbeta.reshape(across) + h * ggamma.reshape(across)) / count
+    scale = np.asarray(gamma, np.float64) / np.sqrt(variance + eps)
+    return (g - off) * scale.reshape(across), ggamma, gbeta
+
+
+def activated(y, activation):
+    """relu, relu6 or nothing."""
+    low, high = {None: (None, None), "relu": (0, None), "relu6": (0, 6)}[activation]
+    return y if activation is None else np.clip(y, low, high)
+
+
+def norm_depthwise_norm(x, gamma, beta, w, gamma2, beta2, geometry, activations, eps):
+    """Batch norm, activation, convolution, batch norm, activation; and the statistics."""
+    h, mean, variance = batch_norm(x, gamma, beta, eps[0])
+    z = conv(activated(h, activations[0]), w, geometry)
+    y, mean2, variance2 = batch_norm(z, gamma2, beta2, eps[1])
+    y = activated(y, activations[1])
+    return y, mean, 1 / np.sqrt(variance + eps[0]), mean2, 1 / np.sqrt(variance2 + eps[1])

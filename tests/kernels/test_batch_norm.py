@@ -169,6 +169,119 @@ def test_a_large_mean_costs_no_digits(dtype):
     np.testing.assert_allclose(kernels.moments(x).variance, variance.astype(dtype), rtol=1e-6)
 
 
+LENGTHS = range(1, 71)  # so that the last vector of a plane is any part of one
+
+
+def every_kernel(g, x, gamma, beta):
+    """What all kernels make of planes, by name; statistics that are given are of other numbers."""
+    channels = x.shape[1]
+    middle = np.linspace(-1, 1, channels).astype(x.dtype)
+    inverse = np.linspace(0.5, 1, channels).astype(x.dtype)
+    epilogue = Epilogue(residual=g, activation="relu6")
+    y, mean, inverse_std = kernels.batch_norm(x, gamma, beta, eps=1e-3, epilogue=epilogue)
+    given = x, gamma, beta, middle, inverse
+    found = {
+        "batch_norm": (y, mean, inverse_std),
+        "moments": kernels.moments(x),
+        "batch_norm_given": [kernels.batch_norm_given(*given, epilogue=epilogue)],
+        "batch_norm_backward": kernels.batch_norm_backward(g, x, gamma, mean, inverse_std),
+        "epilogue_backward": kernels.epilogue_backward(g, y, "relu6"),
+        "channel_sum": [kernels.channel_sum(x)],
+    }
+    for fixed in (False, True):
+        for output in (None, y):
+            found[f"batch_norm_epilogue_backward {fixed} {output is not None}"] = (
+                kernels.batch_norm_epilogue_backward(g, *given, "relu", output, given=fixed)
+            )
+    return {
+        f"{name} {i}": array
+        for name, arrays in found.items()
+        for i, array in enumerate(arrays)
+        if array is not None
+    }
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_planes_of_every_length(dtype):
+    close = dict(rtol=1e-4, atol=1e-4) if dtype == np.float32 else dict(rtol=1e-10, atol=1e-10)
+    for length in LENGTHS:
+        x, gamma, beta = numbers((2, 3, length), dtype, length)
+        g = np.random.default_rng(length).standard_normal(x.shape).astype(dtype)
+        y, mean, inverse_std = kernels.batch_norm(x, gamma, beta, eps=0.1)
+        expected, expected_mean, variance = reference.batch_norm(x, gamma, beta, 0.1)
+        np.testing.assert_allclose(y, expected, **close)
+        np.testing.assert_allclose(mean, expected_mean, **close)
+        np.testing.assert_allclose(inverse_std, 1 / np.sqrt(variance + 0.1), **close)
+        found = kernels.batch_norm_backward(g, x, gamma, mean, inverse_std)
+        for one, other in zip(found, reference.batch_norm_backward(g, x, gamma, 0.1), strict=True):
+            np.testing.assert_allclose(one, other, **close)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
+def test_a_plane_knows_nothing_of_its_neighbours(dtype, value):
+    """Whatever lies before its first and behind its last number leaves each bit as it is."""
+    for length in LENGTHS:
+        x, gamma, beta = numbers((2, 4, length), dtype, length)
+        g = np.random.default_rng(length).standard_normal(x.shape).astype(dtype)
+        clean = every_kernel(g, x, gamma, beta)
+        for array in (g, x):  # a neighbour before and behind, and both of channel 2
+            array[:, 1], array[:, 3, 0] = value, -value
+        with np.errstate(all="ignore"):
+            spoilt = every_kernel(g, x, gamma, beta)
+        for name, wanted in clean.items():
+            axis = 0 if wanted.ndim == 1 else 1
+            found, wanted = (np.take(array, [0, 2], axis) for array in (spoilt[name], wanted))
+            assert found.tobytes() == wanted.tobytes(), (name, length)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@given(length=st.integers(2, 70), data=st.data())
+def test_one_number_that_is_none_spoils_its_channel(dtype, value, length, data):
+    x, gamma, beta = numbers((2, 2, length), dtype)
+    gamma[:], place = 1, data.draw(st.sampled_from((0, length - 1)) | st.integers(0, length - 1))
+    clean = kernels.batch_norm(x, gamma, beta)
+    fixed = kernels.batch_norm_given(x, gamma, beta, *clean[1:])
+    x[1, 0, place] = value
+    y, mean, inverse_std = kernels.batch_norm(x, gamma, beta)
+    assert np.array_equal(mean[0], value, equal_nan=True)
+    assert np.isnan(inverse_std[0]) and np.isnan(y[:, 0]).all()
+    assert np.array_equal(y[:, 1], clean.output[:, 1]) and mean[1] == clean.mean[1]
+    g = np.ones_like(x)
+    gx, ggamma, _ = kernels.batch_norm_backward(g, x, gamma, mean, inverse_std)
+    assert np.isnan(gx[:, 0]).all() and np.isnan(ggamma[0]) and not np.isnan(gx[:, 1]).any()
+    # Where the statistics are given, it is one number of the result.
+    fixed[1, 0, place] = value
+    found = kernels.batch_norm_given(x, gamma, beta, *clean[1:])
+    assert np.array_equal(found, fixed, equal_nan=True)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@given(
+    shape=st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(2, 70)),
+    seed=st.integers(0, 1000),
+    middle=st.sampled_from((0, 1e3, -1e6)),
+    first=st.sampled_from((None, 1e8, -1e8, 1e30)),
+)
+def test_neither_a_far_mean_nor_a_far_first_number_costs_digits(dtype, shape, seed, middle, first):
+    """Planes are summed from their first number on, which may lie anywhere."""
+    x = (np.random.default_rng(seed).standard_normal(shape) + middle).astype(dtype)
+    if first is not None:
+        x[::2, :, 0] = first
+    exact = x.astype(np.longdouble)
+    mean, variance = exact.mean((0, 2)), exact.var((0, 2))
+    with np.errstate(over="ignore"):
+        found = kernels.moments(x)
+    digits = 1e-6 if dtype == np.float32 else 1e-9
+    scale = float(np.abs(exact).mean())
+    np.testing.assert_allclose(found.mean, mean.astype("f8"), rtol=digits, atol=1e-12 * scale)
+    far = first is not None
+    if not (dtype == np.float32 and first == 1e30):  # its square is more than float32 holds
+        np.testing.assert_allclose(found.variance, variance.astype("f8"), rtol=digits)
+    assert (found.variance > 0).all() or far
+
+
 def test_a_constant_channel_and_a_nan():
     x = np.ones((2, 3, 4), np.float32)
     x[:, 1] = 7
