@@ -11,7 +11,7 @@ import minigrad_nn.functional as functional
 from minigrad.check import GradientError, check_gradients
 from minigrad.core import Op
 from minigrad_nn import kernels
-from minigrad_nn.functional import conv, loss, norm, pool, recurrent_steps
+from minigrad_nn.functional import conv, loss, norm, pool, recurrent_steps, separable
 from minigrad_nn.kernels import Geometry
 from tests.nn import samples
 
@@ -37,6 +37,39 @@ TARGETS = np.array([2, 0, 1])
 PLANES = np.array([[1, 0, 2, 2]])
 ENDS = np.array([2, 0])
 STATISTICS = (drawn(3), rng.uniform(0.5, 2.0, 3))
+S1 = Geometry.of((3, 4), 3, 1, 1, groups=2)
+S2 = Geometry.of((4, 3), 3, 2, ((0, 2), (1, 1)), groups=2)
+S3 = Geometry.of((2, 3), 2, 1, 1, groups=2)  # by the kernels one after the other
+
+
+def between_norms(geometry, activations):
+    """A depthwise filter between two batch norms, as a function of its six inputs."""
+    norms = [
+        separable.Norm(None, None, None, None, 0.1, 0.1, activation) for activation in activations
+    ]
+
+    def f(x, gamma, beta, w, gamma2, beta2):
+        return separable.norm_depthwise_norm(
+            x,
+            norms[0]._replace(weight=gamma, bias=beta),
+            w,
+            norms[1]._replace(weight=gamma2, bias=beta2),
+            geometry.stride,
+            geometry.padding,
+        )
+
+    return f
+
+
+def between_inputs(geometry, images=2):
+    channels = geometry.groups
+    return (
+        drawn(images, channels, *geometry.size),
+        *(drawn(channels), drawn(channels)),
+        drawn(channels, 1, *geometry.kernel),
+        *(drawn(channels), drawn(channels)),
+    )
+
 
 # For each op: functions of the inputs that are differentiated, and those inputs.
 # The package exports the function `linear`, which hides the module of that name.
@@ -202,6 +235,15 @@ SAMPLES = {
             drawn(3),
         )
     ],
+    "norm_depthwise_norm": [
+        (between_norms(g, bends), *between_inputs(g))
+        for g, bends in (
+            (S1, (None, None)),
+            (S1, ("relu6", None)),
+            (S2, (None, "relu6")),
+            (S3, ("relu", "relu")),
+        )
+    ],
     **samples.OPS,
 }
 
@@ -283,6 +325,9 @@ PLAIN = {
     "batch_norm_given": lambda x, g, b: norm.batch_norm_given_plain(
         x, g, b, STATISTICS[0], 1.0 / np.sqrt(STATISTICS[1] + 1e-5)
     ),
+    "norm_depthwise_norm": lambda *inputs: separable.norm_depthwise_norm_plain(
+        *inputs, geometry=S2, activations=("relu6", "relu"), eps=(0.1, 0.1)
+    )[0],
     "conv_bias": lambda x, w, b: conv.conv(x, w, geometry=G2) + b.reshape(-1, 1, 1),
     "conv_bias_relu": lambda x, w, b: mg.relu(conv.conv_bias(x, w, b, geometry=G2)),
     "linear_bias": lambda x, w, b: mg.matmul(x, w.T) + b,
@@ -298,6 +343,7 @@ FUSED = {
     "batch_norm_given": lambda x, g, b: functional.batch_norm(
         x, mg.tensor(STATISTICS[0]), mg.tensor(STATISTICS[1]), g, b
     ),
+    "norm_depthwise_norm": between_norms(S2, ("relu6", "relu")),
     "conv_bias": SAMPLES["conv_bias"][0][0],
     "conv_bias_relu": lambda x, w, b: conv.conv_bias_relu(x, w, b, geometry=G2),
     "linear_bias": SAMPLES["linear_bias"][0][0],
@@ -311,6 +357,7 @@ INPUTS = {
     "cross_entropy": [drawn(3, 4)],
     "batch_norm": [drawn(3, 3, 2, 2), drawn(3), drawn(3)],
     "batch_norm_given": [drawn(3, 3, 2, 2), drawn(3), drawn(3)],
+    "norm_depthwise_norm": list(between_inputs(S2, 3)),
     "conv_bias": list(SAMPLES["conv_bias"][0][1:]),
     "conv_bias_relu": list(SAMPLES["conv_bias_relu"][1][1:]),
     "linear_bias": [drawn(3, 4), drawn(2, 4), drawn(2)],
