@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from minigrad_nn import init, kernels
 from minigrad_nn.chaining import activation_of, rest
 from minigrad_nn.functional.norm import batch_norm_in_place
 from minigrad_nn.functional.separable import Norm, norm_depthwise_norm
+from minigrad_nn.kernels import Geometry
 from minigrad_nn.layers.conv import is_depthwise
 from minigrad_nn.module import Module, Parameter
 
@@ -29,6 +31,18 @@ def _count(batches: Tensor) -> float:
     number += 1
     backend.written(number, "batch_norm's running statistics")
     return 1.0 / float(number)
+
+
+def _enough_to_count(shape: tuple[int, ...], filters: Any) -> bool:
+    """Whether a channel of x has more than one value, and of what filters make of x, if they fit.
+
+    If not, the module that is at fault is to be called by itself, and says so.
+    """
+    try:
+        geometry = Geometry.of(shape[2:], filters.kernel_size, filters.stride, filters.padding)
+    except ValueError:
+        return False
+    return min(shape[0] * math.prod(size) for size in (geometry.size, geometry.output)) > 1
 
 
 class _BatchNorm(Module):
@@ -115,12 +129,15 @@ class _BatchNorm(Module):
         if not (
             isinstance(norm, _BatchNorm)
             and norm.training
+            and self.ndims == norm.ndims == (x.ndim,)
             and x.ndim == 4
-            and (len(x) > 1 or min(x.shape[2:]) > 4)  # so that the next norm has enough to count
             and self.num_features == norm.num_features == x.shape[1]
             and type(self).forward is type(norm).forward is _BatchNorm.forward
             and is_depthwise(filters, 3)
+            and filters.in_channels == x.shape[1]
+            and filters.weight.dtype == x.dtype
             and kernels.offers("norm_depthwise_norm_backward", x._data)
+            and _enough_to_count(x.shape, filters)
         ):
             return None
         following = following[taken:]
