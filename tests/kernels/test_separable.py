@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from minigrad_nn import kernels
 from minigrad_nn.kernels import Geometry, Workspace
 from minigrad_nn.kernels import separable as meaning
-from minigrad_nn.kernels.cpu import convolution, depthwise, separable
+from minigrad_nn.kernels.cpu import separable
 from tests.kernels import reference
 from tests.kernels.draws import DTYPES
+from tests.kernels.everything import filter_by_planes
 from tests.kernels.redzone import GuardedWorkspace, Zones
 
 BENDS = (None, "relu", "relu6")
@@ -84,15 +85,7 @@ CASES = {
 
 @pytest.fixture
 def by_planes(monkeypatch):
-    """Convolutions of one channel each by the same row on every processor."""
-    usual = convolution.choose
-
-    def choose(kernel, a, b, geometry):
-        if not depthwise.able(geometry):
-            return usual(kernel, a, b, geometry)
-        return next(row for row in convolution.TABLE[kernel] if row.name == "depthwise")
-
-    monkeypatch.setattr(convolution, "choose", choose)
+    filter_by_planes(monkeypatch)
 
 
 def test_each_channel_has_the_bits_of_the_kernels_one_after_the_other(by_planes):

@@ -15,6 +15,7 @@ from minigrad_nn.chaining import Plus, chain
 from minigrad_nn.functional import norm
 from minigrad_nn.layers import BatchNorm2d, Conv2d, Identity, ReLU, ReLU6, Tanh
 from minigrad_nn.module import Sequential
+from tests.kernels.everything import filter_by_planes
 
 rng = np.random.default_rng(3)
 KEYS = list(norm.FUSED)
@@ -172,7 +173,8 @@ def test_a_chain_is_fused_while_training_and_gives_the_same_bits(unfused):
         ("mobilenet_v2", {"width_mult": 0.25, "dropout": 0.0}),
     ],
 )
-def test_models_train_as_if_each_module_were_called_by_itself(name, settings, unfused):
+def test_models_train_as_if_each_module_were_called_by_itself(name, settings, unfused, monkeypatch):
+    filter_by_planes(monkeypatch)
     model = getattr(models, name)(**settings)
     start = model.state_dict()
     x = mg.tensor(rng.standard_normal((2, 3, 32, 32)).astype(np.float32))
