@@ -172,3 +172,19 @@ def norm_depthwise_norm(x, gamma, beta, w, gamma2, beta2, geometry, activations,
     y, mean2, variance2 = batch_norm(z, gamma2, beta2, eps[1])
     y = activated(y, activations[1])
     return y, mean, 1 / np.sqrt(variance + eps[0]), mean2, 1 / np.sqrt(variance2 + eps[1])
+
+
+def norm_depthwise_norm_backward(g, x, gamma, beta, w, gamma2, beta2, geometry, activations, eps):
+    """The gradients of `norm_depthwise_norm` by its six inputs."""
+
+    def passed(g, y, activation):
+        closed = (y <= 0) & (activation is not None) | (y >= 6) & (activation == "relu6")
+        return np.where(closed, 0, g)
+
+    h = batch_norm(x, gamma, beta, eps[0])[0]
+    z = conv(activated(h, activations[0]), w, geometry)
+    y = batch_norm(z, gamma2, beta2, eps[1])[0]
+    gz, ggamma2, gbeta2 = batch_norm_backward(passed(g, y, activations[1]), z, gamma2, eps[1])
+    gh = passed(conv_input(gz, w, geometry), h, activations[0])
+    gw = conv_weight(activated(h, activations[0]), gz, geometry)
+    return *batch_norm_backward(gh, x, gamma, eps[0]), gw, ggamma2, gbeta2

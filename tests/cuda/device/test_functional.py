@@ -41,7 +41,7 @@ def computed(function, inputs, device):
 
 
 # Compiling the CPU's kernels to compare with, and simulating those of the card, takes minutes.
-FEW = ("silu-0", "softplus-1", "embedding-0", "pad-1", "log_softmax-0")
+FEW = ("silu-0", "softplus-1", "embedding-0", "pad-1", "log_softmax-0", "norm_depthwise_norm-2")
 
 
 def test_few_are_there():

@@ -214,6 +214,40 @@ def test_batch_norm(card, activation, case):
     zones.check()
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("geometry", "bends"),
+    [
+        (Geometry.of((3, 4), 3, 1, 1, groups=2), ("relu6", "relu")),
+        (Geometry.of((4, 3), 3, 2, ((0, 2), (1, 1)), groups=2), ("relu", None)),
+        (Geometry.of((5,), 2, 2, 1, groups=2), (None, "relu6")),
+    ],
+)
+def test_a_depthwise_filter_between_two_norms(card, geometry, bends, dtype):
+    rng = np.random.default_rng(0)
+    x, g = (rng.standard_normal((3, 2, *size)) for size in (geometry.size, geometry.output))
+    gamma, beta, gamma2, beta2 = rng.standard_normal((4, 2)) * 2
+    w = rng.standard_normal((2, 1, *geometry.kernel))
+    inputs = [array.astype(dtype) for array in (x, gamma, beta, w, gamma2, beta2)]
+    g, eps, zones = g.astype(dtype), (0.01, 0.1), Zones(card)
+    room = GuardedWorkspace(zones)
+    there = [zones.copy(array) for array in inputs]
+    found = kernels.norm_depthwise_norm(*there, geometry, bends, eps, workspace=room)
+    wanted = reference.norm_depthwise_norm(*inputs, geometry, bends, eps)
+    for one, other in zip(found, wanted, strict=True):
+        close(one, other)
+    gradients = kernels.norm_depthwise_norm_backward(
+        *(zones.copy(g), *there[:3], *found[1:3], *there[3:], *found[3:], geometry, bends),
+        workspace=room,
+    )
+    wanted = reference.norm_depthwise_norm_backward(g, *inputs, geometry, bends, eps)
+    digits = dict(rtol=2e-4, atol=2e-4) if dtype == np.float32 else dict(rtol=1e-10, atol=1e-10)
+    for one, other, array in zip(gradients, wanted, inputs, strict=True):
+        assert one.shape == array.shape and one.dtype == dtype
+        np.testing.assert_allclose(one.to_numpy(), other, **digits)
+    zones.check()
+
+
 def test_a_large_mean_costs_no_digits(card):
     x = np.float32(2**20) + np.arange(24, dtype=np.float32).reshape(2, 1, 12) % 4
     found = kernels.moments(card.from_numpy(x))
