@@ -7,8 +7,9 @@ A step is forward, loss, backward and SGD with momentum 0.9, in float32.  The pr
 so that a busy machine is busy for all of them; a turn begins with a step that does not count, for
 the caches were others', and repeats a short step for a quarter of a second.  The table has the
 median time of each, the median of the ratios within a turn, and the memory that each takes above
-what it had before its network was made.  Ours appears twice, eager and captured.  `--inference` times the forward pass in `eval` mode instead.  Needs the extra `bench`,
-and torchvision as tests/peers does.
+what it had before its network was made.  Ours appears twice, eager and captured.  `--inference`
+times the forward pass in `eval` mode instead.  Needs the extra `bench`, and torchvision as
+tests/peers does.
 """
 
 from __future__ import annotations

@@ -131,7 +131,7 @@ def helper(py_func: Callable[..., Any]) -> Any:
 
 
 def inlined_helper(py_func: Callable[..., Any]) -> Any:
-    """A helper that is written out at each place that calls it, since it is called for each plane."""
+    """A helper that is written out wherever it is called, since it is called for each plane."""
     return numba.njit(forceinline=True, **OPTIONS)(py_func)
 
 
