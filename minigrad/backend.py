@@ -19,7 +19,19 @@ import numpy as np
 
 from minigrad import core, effects
 
-__all__ = ["Device", "device", "execute", "register_device", "register_kernel", "written"]
+__all__ = [
+    "Device",
+    "NotRecorded",
+    "device",
+    "execute",
+    "register_device",
+    "register_kernel",
+    "written",
+]
+
+
+class NotRecorded(RuntimeError):
+    """Work cannot be noted, to be asked for again as a whole: it looks at values, or moves them."""
 
 
 class Device(NamedTuple):
@@ -33,6 +45,8 @@ class Device(NamedTuple):
         module: NumPy's functions for its arrays, as far as it has them.
         send: begins to copy a NumPy array there while the device computes, and gives a function
             that gives the array; None where no copy is needed.
+        graphs: makes what notes the work of one captured step, so that it can be asked for again
+            as a whole (see `minigrad.replay.stretches.Maker`); None where there is no such thing.
     """
 
     name: str
@@ -41,6 +55,7 @@ class Device(NamedTuple):
     to_numpy: Callable[[Any], np.ndarray]
     module: Any
     send: Callable[[np.ndarray], Callable[[], Any]] | None = None
+    graphs: Callable[[], Any] | None = None
 
 
 cpu = Device("cpu", np.ndarray, lambda array: array, lambda array: array, np)
@@ -137,6 +152,11 @@ def device_of(array: Any) -> Device:
 def is_array(value: Any) -> bool:
     """Whether a value is a raw array of some device."""
     return type(value) in _device_of_type
+
+
+def device_of_type(kind: Any) -> Device | None:
+    """The device whose raw arrays are of this class, if there is one."""
+    return _device_of_type.get(kind)
 
 
 def array_of(value: Any) -> Any:
@@ -372,7 +392,7 @@ last_write = 0
 _writes: dict[int, tuple[int, str, weakref.ref]] = {}
 
 
-def _storage(array: Any) -> Any:
+def storage(array: Any) -> Any:
     """The array that owns the memory: views share their owner's fate."""
     while isinstance(getattr(array, "base", None), type(array)):
         array = array.base
@@ -390,20 +410,26 @@ def written(array: Any, writer: str) -> None:
             f"{writer} writes into an array here, outside of what a replay does again: put the "
             "write into a function under `minigrad.effects.effect`"
         )
-    owner = _storage(array)
+    owner = storage(array)
     key = id(owner)
     last_write = core.next_seq()
     reference = weakref.ref(owner, lambda _: _writes.pop(key, None))
     _writes[key] = (last_write, writer, reference)
 
 
+def writes_since(seq: int) -> list[tuple[Any, str]]:
+    """Arrays that were changed in place after creation number `seq`, and by whom."""
+    found = [(reference(), writer) for at, writer, reference in list(_writes.values()) if at > seq]
+    return [(array, writer) for array, writer in found if array is not None]
+
+
 def writer_since(array: Any, seq: int) -> str | None:
     """Who changed `array` in place after creation number `seq`; None if nobody did."""
-    entry = _writes.get(id(_storage(array)))
+    entry = _writes.get(id(storage(array)))
     return entry[1] if entry is not None and entry[0] > seq else None
 
 
-@effects.effect
+@effects.writing
 def overwrite(array: Any, values: Any, writer: str) -> None:
     """Write new elements into an array, from whatever device they are on."""
     array[...] = beside(values, array)

@@ -16,7 +16,17 @@ from collections.abc import Callable
 from threading import get_ident
 from typing import Any, NoReturn, TypeVar
 
-__all__ = ["CaptureError", "Live", "constant", "current", "decided", "effect", "value"]
+__all__ = [
+    "CaptureError",
+    "Live",
+    "aside",
+    "constant",
+    "current",
+    "decided",
+    "effect",
+    "value",
+    "writing",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -78,6 +88,32 @@ pure: set[Callable] = set()
 def value(function: F) -> F:
     """Mark an `effect` that only computes or checks, from nothing but its arguments."""
     pure.add(function)
+    return effect(function)
+
+
+writers: set[Callable] = set()
+"""Effects that look at, and write, nothing but elements of arrays: see `writing`."""
+asides: set[Callable] = set()
+"""Effects that look at no elements of arrays, and write none: see `aside`."""
+
+
+def writing(function: F) -> F:
+    """Mark an `effect` that only computes with arrays, and writes only into elements of them.
+
+    They are its arguments, as they are or as what tensors hold.  So where a device can note its
+    launches (CUDA graphs), a replay asks for these again without calling the function.  What it
+    wrote to it says by `backend.written`.
+    """
+    writers.add(function)
+    return effect(function)
+
+
+def aside(function: F) -> F:
+    """Mark an `effect` that looks at no elements of arrays and writes none, such as `zero_grad`.
+
+    So a replay may call it before operations that stood before it, though not before other effects.
+    """
+    asides.add(function)
     return effect(function)
 
 

@@ -35,12 +35,16 @@ _wrap = TensorNode.wrap
 
 
 @overload
-def capture(step: Callable, *, programs: int = 8, fallback: bool = False) -> Captured: ...
+def capture(
+    step: Callable, *, programs: int = 8, fallback: bool = False, graphs: bool = True
+) -> Captured: ...
 @overload
 def capture(
-    step: None = None, *, programs: int = 8, fallback: bool = False
+    step: None = None, *, programs: int = 8, fallback: bool = False, graphs: bool = True
 ) -> Callable[[Callable], Captured]: ...
-def capture(step: Any = None, *, programs: int = 8, fallback: bool = False) -> Any:
+def capture(
+    step: Any = None, *, programs: int = 8, fallback: bool = False, graphs: bool = True
+) -> Any:
     """Record a step, and replay it as straight-line code; also a decorator.
 
     The first two calls run the step as it is, and are recorded; from the third on, what both
@@ -60,6 +64,9 @@ def capture(step: Any = None, *, programs: int = 8, fallback: bool = False) -> A
     - Python of your own is not run: a list that the step appends to stays as it is.
     - While somebody watches (`study`, forward hooks), the step runs as if it were not captured.
 
+    On a CUDA card the operations of a replay become CUDA graphs, each launched as a whole, once the
+    first two replays are done; what is called anew is called between them.
+
     Array arguments reach the step as tensors.  It returns tensors, plain values, or tuples, lists
     and dictionaries of them; the tensors are leaves, their graph is gone.
 
@@ -68,6 +75,7 @@ def capture(step: Any = None, *, programs: int = 8, fallback: bool = False) -> A
             arrays and hashable values, also in tuples, lists and dictionaries.
         programs: how many to keep; the one that was not used for longest goes first.
         fallback: run what cannot be captured as it is, with one warning, instead of raising.
+        graphs: make graphs where the device can; without, each operation is called.
 
     Raises:
         CaptureError: the step cannot be captured; it ran up to the line that the message names.
@@ -88,8 +96,8 @@ def capture(step: Any = None, *, programs: int = 8, fallback: bool = False) -> A
     <captured step: 1 program, 2 recordings, 2 replays>
     """
     if step is None:
-        return functools.partial(capture, programs=programs, fallback=fallback)
-    return Captured(step, programs, fallback)
+        return functools.partial(capture, programs=programs, fallback=fallback, graphs=graphs)
+    return Captured(step, programs, fallback, graphs)
 
 
 class Captured:
@@ -100,7 +108,7 @@ class Captured:
         reasons: why it was recorded, and how often for each reason.
     """
 
-    def __init__(self, step: Callable, programs: int, fallback: bool) -> None:
+    def __init__(self, step: Callable, programs: int, fallback: bool, graphs: bool = True) -> None:
         if not callable(step):
             raise TypeError(f"capture: step must be a function, got a {type(step).__name__}")
         if programs < 1:
@@ -109,6 +117,7 @@ class Captured:
         self._step = step
         self._most = programs
         self._fallback = fallback
+        self._graphs = graphs
         self._lock = RLock()
         refuse_assignments(step)
         self.reset()
@@ -175,7 +184,7 @@ class Captured:
                 reason = misfit
                 continue
             try:
-                found = program.run(*[t._data for t in tensors], tensors)
+                found = program.replay([t._data for t in tensors], tensors)
             except Diverged:
                 reason = "values decided otherwise"
                 continue
@@ -249,7 +258,7 @@ class Captured:
         return _detached(found, recorder)
 
     def _write(self, key: Any, recorder: Recorder, names: list[str]) -> None:
-        program = Program(recorder, names)
+        program = Program(recorder, names, self._graphs)
         program.used = self.replays + 1
         self._programs[key] = [program, *self._programs.get(key, ())]
         held = self.programs

@@ -51,6 +51,7 @@ class Recorder(Interposer):
         self.fallback = False
         self.wrote: list[str] = []
         self.result: Any = None
+        self.kinds: dict[int, type] = {}
         self._known: dict[int, tuple[Any, Any]] = {}
         self._numbers = count()
         self._lives: dict[int, tuple[Slot, Live]] = {}
@@ -61,6 +62,7 @@ class Recorder(Interposer):
     def slot(self, value: Any, name: str = "v") -> Slot:
         """A new slot, which this object is now known by."""
         found = Slot(next(self._numbers), name)
+        self.kinds[found.number] = type(value)
         self._know(value, found)
         return found
 

@@ -2,7 +2,8 @@
 
 Read in this order: `driver` (what is asked of CUDA), `allocator` (memory, kept), `array`
 (`CudaArray`, whose views NumPy computes), `card` (cards by number, and how they become known to the
-engine), `launch` (how a kernel is written, compiled and started).  Then the kernels: `tile` (the
+engine), `launch` (how a kernel is written, compiled and started), `graph` (launches that are noted
+once and asked for as a whole).  Then the kernels: `tile` (the
 product of tiles that all dense kernels share), `precision` and `tensor` (tensor cores), `product`
 (matrices), `convolution` (which algorithm one takes), `plan` (where its taps read), `implicit`,
 `weights`, `depthwise`, `pool`, `places`, `statistics`, `normalise`, `separable`, `gates`,

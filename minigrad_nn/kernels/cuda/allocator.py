@@ -9,6 +9,10 @@ Blocks belong to a stream, and work of one stream is done in order: a block that
 handed out at once to the same stream, although the card has not done yet with its former content.
 Who uses a block on another stream says so (`Block.used_on`); such a block is handed out again only
 when that stream has passed the point at which it was given back.
+
+A `Pool` is memory apart: what a thread takes `within` it comes from segments that nobody else is
+given anything of, until the pool is gone.  So a graph, which names places in memory, can be run
+again and again.
 """
 
 from __future__ import annotations
@@ -16,6 +20,8 @@ from __future__ import annotations
 import bisect
 import threading
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,6 +129,31 @@ class Block:
             self._piece.users.append(stream)
 
 
+class Pool:
+    """Memory apart, which goes back to the others when the last reference to it is gone.
+
+    It stands where a stream stands for other pieces: work in it is done in the order of the card's
+    own stream.
+    """
+
+    __slots__ = ("__weakref__", "_gone", "_key")
+
+    def __init__(self, gone: deque) -> None:
+        self._gone = gone
+        self._key = _Key()
+
+    def __del__(self) -> None:
+        self._gone.append(self._key)  # only a note, as for blocks
+
+    def has(self, block: Any) -> bool:
+        """Whether a block was taken within it."""
+        return isinstance(block, Block) and block._piece.stream is self._key
+
+
+class _Key:
+    """What pieces know their pool by; it outlives the pool."""
+
+
 class Allocator:
     """The memory of one card."""
 
@@ -138,6 +169,8 @@ class Allocator:
         self._lock = threading.RLock()
         self._returned: deque[_Piece] = deque()
         self._waiting: list[tuple[list[Any], _Piece]] = []
+        self._gone: deque[_Key] = deque()
+        self._within: dict[int, Pool] = {}  # by thread
         # Free pieces by (stream, small), each list sorted by size, then by age.
         self._free: dict[tuple[int, bool], list[tuple[int, int, _Piece]]] = {}
         self._streams: dict[int, Any] = {}  # keeps them alive, so that their ids stay theirs
@@ -154,13 +187,15 @@ class Allocator:
 
         Args:
             nbytes: how many bytes.
-            stream: whose work will use it; the card's own by default.
+            stream: whose work will use it; by default the card's own, or the thread's pool.
             what: what it is for, told when there is no room.
 
         Raises:
             OutOfMemory: the card has no room, even after all that was kept has gone back.
         """
-        stream = self._driver.stream if stream is None else stream
+        if stream is None:
+            pool = self._within.get(threading.get_ident()) if self._within else None
+            stream = self._driver.stream if pool is None else pool._key
         size = max(GRAIN, -(-nbytes // GRAIN) * GRAIN)
         with self._lock:
             self._collect()
@@ -193,16 +228,16 @@ class Allocator:
         else:
             wanted = -(-size // LARGE_GRAIN) * LARGE_GRAIN
         memory = self._ask(wanted)
-        if memory is None:
+        if memory is None and not isinstance(stream, _Key):
             # What is kept goes back to the card; then as little as possible is asked for.
             self.empty()
             found = self._find(size, stream)
             if found is not None:
                 return found
             memory = self._ask(wanted)
-            if memory is None and wanted > size:
-                wanted = size
-                memory = self._ask(wanted)
+        if memory is None and wanted > size:
+            wanted = size
+            memory = self._ask(wanted)
         if memory is None:
             raise OutOfMemory(self._told(nbytes, what))
         segment = _Segment(memory, wanted, self._driver.address(memory), small)
@@ -231,10 +266,52 @@ class Allocator:
         piece.nbytes = size
         self._offer(tail)
 
+    # --- memory apart ----------------------------------------------------------------------------
+
+    def pool(self) -> Pool:
+        """A new pool, which has no memory yet."""
+        return Pool(self._gone)
+
+    @contextmanager
+    def within(self, pool: Pool | None) -> Iterator[None]:
+        """What this thread takes inside of the `with` block comes from a pool; None for no pool.
+
+        While it does, nothing that is kept goes back to the card: that waits for the card.
+        """
+        me = threading.get_ident()
+        before = self._within.pop(me, None)
+        if pool is not None:
+            self._within[me] = pool
+        try:
+            yield
+        finally:
+            self._within.pop(me, None)
+            if before is not None:
+                self._within[me] = before
+
+    def _dissolve(self, key: _Key) -> None:
+        """The memory of a pool that is gone becomes the card's own stream's.
+
+        Graphs were launched on that stream, so what comes after them may use it at once.
+        """
+        stream = self._driver.stream
+        waiting = [piece for _, piece in self._waiting]
+        for piece in [*self._live.values(), *waiting]:
+            if piece.stream is key:
+                piece.stream = stream
+        for small in (True, False):
+            for _, _, piece in self._free.pop((id(key), small), ()):
+                piece.stream = stream
+                self._offer(piece)
+        self._streams[id(stream)] = stream
+        self._streams.pop(id(key), None)
+
     # --- giving back -----------------------------------------------------------------------------
 
     def _collect(self) -> None:
         """Take back the blocks that are gone, and those that other streams have done with."""
+        while self._gone:
+            self._dissolve(self._gone.popleft())
         while self._returned:
             piece = self._returned.popleft()
             del self._live[id(piece)]
@@ -288,13 +365,17 @@ class Allocator:
     def empty(self) -> int:
         """Give all segments back to the card in which no array lives; how many bytes those were.
 
+        Those of pools stay.
+
         It waits for the card, so that blocks which other streams used come back too.
         """
         with self._lock:
             self._driver.synchronise()
             self._collect()
             gone = []
-            for pieces in self._free.values():
+            for (of, _), pieces in self._free.items():
+                if isinstance(self._streams.get(of), _Key):
+                    continue  # graphs use what is free there
                 whole = [p for _, _, p in pieces if p.before is None and p.after is None]
                 gone += [piece.segment for piece in whole]
                 pieces[:] = [entry for entry in pieces if entry[2] not in whole]

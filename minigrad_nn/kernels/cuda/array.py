@@ -125,6 +125,7 @@ class CudaArray(np.lib.mixins.NDArrayOperatorsMixin):
         source = np.asarray(array, order="C")
         new = cls.empty(source.shape, source.dtype)
         if new.size:
+            cls.card.leaving("copies from the host's memory")
             source = source.astype(new.dtype, copy=False)
             with cls.card.driver:
                 new.span[0].copy_to_device(source.reshape(-1), stream=cls.card.stream)
@@ -147,6 +148,7 @@ class CudaArray(np.lib.mixins.NDArrayOperatorsMixin):
         """A copy in the host's memory; waits for what is being computed."""
         if not self._ghost.size:
             return np.empty(self.shape, self.dtype)
+        self.card.leaving("reads values in the host's memory")
         whole = self if self._ghost.flags.c_contiguous else self.copy()
         found = np.empty(self.shape, self.dtype)
         with self.card.driver:
@@ -308,11 +310,18 @@ class CudaArray(np.lib.mixins.NDArrayOperatorsMixin):
 
         new = self.empty(self.shape, self.dtype)
         if self.size and self.flags.c_contiguous:
-            with self.card.driver:
-                new.span[0].copy_to_device(self.span[0], stream=self.card.stream)
+            self._copied_into(new)
         elif self.size:
             elementwise.assign(new, self)
         return new
+
+    def _copied_into(self, new: CudaArray) -> None:
+        """Copy the elements to another array of the same shape and dtype, both in C order."""
+        there, here, stream, watch = new.span[0], self.span[0], self.card.stream, self.card.watch
+        if watch is not None:
+            watch.launched((new, self))
+        with self.card.driver:
+            self.card.driver.submit(lambda: there.copy_to_device(here, stream=stream))
 
     def fill(self, value: float) -> None:
         """Write one value everywhere."""

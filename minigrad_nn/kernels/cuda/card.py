@@ -32,6 +32,7 @@ class Card:
         driver: its memory and streams.
         allocator: the memory that arrays are cut from.
         array_type: the class of its arrays, a subclass of `CudaArray`.
+        watches: who notes what a thread asks of the card, by thread; empty nearly always.
     """
 
     def __init__(self, index: int, driver: Driver, array_type: type) -> None:
@@ -40,6 +41,7 @@ class Card:
         self.name = f"cuda:{index}"
         self.driver = driver
         self.allocator = Allocator(driver, self.name)
+        self.watches: dict[int, Any] = {}
         members = {"__slots__": (), "card": self, "__module__": array_type.__module__}
         self.array_type: Any = type(array_type.__name__, (array_type,), members)
 
@@ -47,9 +49,25 @@ class Card:
         return f"<{self.name} {self.driver.limits.name}>"
 
     @property
+    def watch(self) -> Any:
+        """Who notes what this thread asks of the card (see `graph`); None where nobody does."""
+        return self.watches.get(threading.get_ident()) if self.watches else None
+
+    @property
     def stream(self) -> Any:
         """The stream that its work goes to."""
-        return self.driver.stream
+        watch = self.watch
+        return self.driver.stream if watch is None or watch.stream is None else watch.stream
+
+    def leaving(self, what: str) -> None:
+        """Say that something is asked of the card which no graph can hold.
+
+        Raises:
+            NotRecorded: a graph is being noted by this thread.
+        """
+        watch = self.watch
+        if watch is not None:
+            watch.leaving(what)
 
     def empty(self, shape: Any, dtype: Any = "float32") -> Any:
         """An array that holds whatever was there."""
@@ -61,6 +79,7 @@ class Card:
 
     def synchronise(self) -> None:
         """Wait until all work is done."""
+        self.leaving("waits for the card")
         self.driver.synchronise()
 
     def memory(self) -> MemoryStatistics:
@@ -83,6 +102,7 @@ def card(index: int = 0, open_it: Callable[[int], Driver] = open_driver) -> Card
             from . import DTYPES
             from .array import CudaArray
             from .copies import Sender
+            from .graph import Graphs
             from .ops import register_ops
             from .protocol import Functions
 
@@ -98,6 +118,7 @@ def card(index: int = 0, open_it: Callable[[int], Driver] = open_driver) -> Card
                     lambda array: array.to_numpy(),
                     Functions(new.array_type),
                     Sender(new).send,
+                    lambda: Graphs(new),
                 )
             )
             register_memory(new.name, new.allocator)

@@ -36,6 +36,7 @@ class Sender:
             A function that gives the array on the card, ready for what is computed from then on.
         """
         card, driver = self._card, self._card.driver
+        card.leaving("copies from the host's memory")
         if self._stream is None:
             self._stream = driver.new_stream()
         source = np.asarray(array, order="C")

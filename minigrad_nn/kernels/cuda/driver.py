@@ -7,9 +7,12 @@ driver too: its memory is NumPy's, and its threads are Python's.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+import threading
 import weakref
+from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple, Protocol
 
@@ -85,6 +88,27 @@ class Driver(Protocol):
     def pinned(self, nbytes: int) -> np.ndarray:
         """Host memory that copies need not stage: `(nbytes,)` of uint8."""
 
+    def submit(self, work: Callable[[], Any]) -> None:
+        """Ask for a launch, or for a copy within the card's memory, on a stream."""
+
+    def begin_graph(self) -> Any:
+        """From here on, what this thread submits on the stream that is returned is only noted.
+
+        One graph is noted at a time; what other threads submit is done as ever.
+        """
+
+    def end_graph(self) -> Any:
+        """What was noted, ready to be launched; nothing of it was done yet."""
+
+    def abandon_graph(self) -> None:
+        """Note no more, and forget what was noted; this never fails."""
+
+    def launch_graph(self, graph: Any) -> None:
+        """Do what was noted, on the card's own stream, with what the memory holds then."""
+
+    def forget_graph(self, graph: Any) -> None:
+        """Let the card forget a graph; one that is running comes to its end."""
+
 
 def simulated() -> bool:
     """Whether Numba simulates CUDA in this process."""
@@ -150,11 +174,24 @@ def open_driver(index: int) -> Driver:
     return SimulatedDriver() if simulated() else CardDriver(index)
 
 
+def _bindings() -> tuple[Any, Any]:
+    """The driver's functions as Numba calls them, checked, and the mode in which graphs are noted.
+
+    In the relaxed mode memory may be taken from the card meanwhile, which is no part of a graph.
+    """
+    from numba.cuda.cudadrv import driver
+
+    return driver.driver, driver.binding.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED
+
+
 class CardDriver:
     """A real card."""
 
     def __init__(self, index: int) -> None:
         """Open the card of this number."""
+        self._noting = threading.RLock()
+        self._noted: Any = None
+        self._held = contextlib.ExitStack()
         self._cuda = numba_cuda()
         self._context = self._cuda.gpus[index]
         with self._context:
@@ -216,8 +253,8 @@ class CardDriver:
         return int(free), int(total)
 
     def synchronise(self) -> None:
-        """Wait for all streams."""
-        with self._context:
+        """Wait for all streams, and before that for a graph that another thread has noted."""
+        with self._noting, self._context:
             self._cuda.synchronize()
 
     def new_stream(self) -> Any:
@@ -242,6 +279,64 @@ class CardDriver:
         with self._context:
             return self._cuda.pinned_array(nbytes, np.uint8)
 
+    def submit(self, work: Callable[[], Any]) -> None:
+        """Do it: where a graph is noted, CUDA notes what its stream is asked."""
+        work()
+
+    def begin_graph(self) -> Any:
+        """Begin to capture a stream of its own."""
+        self._noting.acquire()
+        try:
+            with self._context:
+                api, mode = _bindings()
+                # Numba must not free what waits to be freed while the stream is captured.
+                self._held.enter_context(self._cuda.defer_cleanup())
+                self._noted = self._cuda.stream()
+                api.cuStreamBeginCapture(int(self._noted), mode)
+        except BaseException:
+            self._end_noting()
+            raise
+        return self._noted
+
+    def end_graph(self) -> Any:
+        """End the capture, and make what can be launched of it."""
+        try:
+            with self._context:
+                api, _ = _bindings()
+                graph = api.cuStreamEndCapture(int(self._noted))
+                try:
+                    return api.cuGraphInstantiate(graph, 0)
+                finally:
+                    api.cuGraphDestroy(graph)
+        finally:
+            self._end_noting()
+
+    def abandon_graph(self) -> None:
+        """End the capture; what was captured, and the stream, are not used again."""
+        try:
+            with self._context, contextlib.suppress(Exception):
+                api, _ = _bindings()
+                graph = api.cuStreamEndCapture(int(self._noted))
+                if int(graph):
+                    api.cuGraphDestroy(graph)
+        finally:
+            self._end_noting()
+
+    def _end_noting(self) -> None:
+        self._noted = None
+        self._held.close()
+        self._noting.release()
+
+    def launch_graph(self, graph: Any) -> None:
+        """Launch it on the card's stream."""
+        with self._context:
+            _bindings()[0].cuGraphLaunch(graph, int(self.stream))
+
+    def forget_graph(self, graph: Any) -> None:
+        """Destroy what was instantiated; CUDA waits with it until it has run."""
+        with self._context, contextlib.suppress(Exception):  # the card may be gone already
+            _bindings()[0].cuGraphExecDestroy(graph)
+
 
 class _Past:
     """An event of the simulator, where everything is done when it was asked for."""
@@ -263,6 +358,8 @@ class SimulatedDriver:
     def __init__(self) -> None:
         """Mend the simulator before its first kernel."""
         simulator.mend()
+        self._noting = threading.RLock()
+        self._noted: tuple[int, list[Callable[[], Any]]] | None = None
 
     def __enter__(self) -> None:
         """There is one card only."""
@@ -312,3 +409,37 @@ class SimulatedDriver:
     def pinned(self, nbytes: int) -> np.ndarray:
         """Plain memory."""
         return np.empty(nbytes, np.uint8)
+
+    def submit(self, work: Callable[[], Any]) -> None:
+        """Do it, or note it where this thread notes a graph: then nothing is done, as on a card."""
+        noted = self._noted
+        if noted is not None and noted[0] == threading.get_ident():
+            noted[1].append(work)
+        else:
+            work()
+
+    def begin_graph(self) -> int:
+        """Begin a list."""
+        self._noting.acquire()
+        self._noted = threading.get_ident(), []
+        return self.stream
+
+    def end_graph(self) -> list[Callable[[], Any]]:
+        """The list."""
+        noted = self._noted
+        self.abandon_graph()
+        return noted[1] if noted else []
+
+    def abandon_graph(self) -> None:
+        """Note no more."""
+        self._noted = None
+        self._noting.release()
+
+    def launch_graph(self, graph: list[Callable[[], Any]]) -> None:
+        """Do all that is in the list."""
+        for work in graph:
+            work()
+
+    def forget_graph(self, graph: list[Callable[[], Any]]) -> None:
+        """Empty the list."""
+        graph.clear()

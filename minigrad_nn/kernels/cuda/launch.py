@@ -31,13 +31,13 @@ from .array import CudaArray
 from .card import Card
 from .driver import numba_cuda, simulated
 
-__all__ = ["Kernel", "helper", "inlined", "kernel", "known", "line"]
+__all__ = ["Kernel", "helper", "inlined", "kernel", "known", "launching", "line"]
 
 known: list[Kernel] = []
 """Every entry point of the package, as far as its files are imported."""
 
-# Numba's simulator knows one launch at a time.
-_lock = threading.RLock()
+launching = threading.RLock()
+"""Held while a kernel is launched: Numba's simulator knows one launch at a time."""
 
 _WARNS = "CUDA_LOW_OCCUPANCY_WARNINGS"
 
@@ -122,8 +122,11 @@ class Kernel:
             passed.append(argument)
         if card is None:
             raise TypeError(f"{self.name}: a kernel needs an array, to know its card")
-        with _lock, card.driver:
-            self.configured(grid, block, card.stream, shared)(*passed)
+        stream, watch = card.stream, card.watch
+        if watch is not None:
+            watch.launched(arguments)
+        with launching, card.driver:
+            card.driver.submit(lambda: self.configured(grid, block, stream, shared)(*passed))
 
     def configured(self, grid: Any, block: Any, stream: Any, shared: int) -> Any:
         """Numba's launch of this size.
