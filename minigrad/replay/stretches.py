@@ -199,18 +199,24 @@ class Stretches:
         """Replay piece by piece, and see which cannot be noted."""
         turn = _Turn(self, frame, leaves)
         lasting = set(map(id, self._lasting))
+        outside = lasting.union(id(backend.storage(frame[n])) for n in self._inputs)
+        spoiled = False
         for piece in self._pieces:
-            if not piece.work:
-                turn.call(piece)
-                continue
             before = backend.last_write
+            values = [frame[n] for n in piece.takes] if piece.entry.kind == "effect" else ()
             with self._maker.watching() as watch:
-                piece.run(frame, leaves)
-            wrote = backend.writes_since(before) if backend.last_write != before else ()
+                turn.call(piece)
+            if backend.last_write != before:
+                wrote = {id(array) for array, _ in backend.writes_since(before)}
+                taken = {id(backend.storage(value)) for value in values if backend.is_array(value)}
+                # Values of the step, of which others may have views: copies of them would not do.
+                spoiled |= bool((wrote & taken) - outside)
+                if not wrote <= lasting:
+                    watch.left.append("writes into an array that may be another one")
             piece.launches = watch.launches
-            if any(id(array) not in lasting for array, _ in wrote):
-                watch.left.append("writes into an array that may be another one")
-            piece.work, piece.left = not watch.left, watch.left
+            if piece.work:
+                piece.work, piece.left = not watch.left, watch.left
+        values = ()
         found = turn.result()
         refused = [piece for piece in self._pieces if not piece.work]
         classify(self._pieces, self._kinds, self._kind)
@@ -224,7 +230,7 @@ class Stretches:
                     piece.work = False
         self._refuse_opaque()
         self._plan()
-        self.plain = not self._stretches()
+        self.plain = spoiled or not self._stretches()
         self._rehearsed = True
         return found
 

@@ -3,6 +3,7 @@
 import gc
 import itertools
 import random
+import threading
 
 import pytest
 from hypothesis import given, settings
@@ -229,3 +230,71 @@ def test_any_order_of_taking_and_giving_back(seed):
 )
 def test_bytes_are_readable(nbytes, words):
     assert readable(nbytes) == words
+
+
+# --- memory apart --------------------------------------------------------------------------------
+
+
+def test_what_a_pool_has_nobody_else_is_given(driver):
+    memory = Allocator(driver)
+    first = memory.take(1000)
+    pool = memory.pool()
+    with memory.within(pool):
+        inside = memory.take(1000)
+        place = inside.address
+        del inside
+        again = memory.take(900)  # it is used again there
+        assert again.address == place and pool.has(again) and not pool.has(first)
+        del again
+        with memory.within(None):
+            assert not pool.has(memory.take(1000))
+    outside = [memory.take(1000) for _ in range(100)]
+    assert driver.asked == [SMALL_SEGMENT] * 2
+    assert place not in {block.address for block in outside}
+
+
+def test_a_pool_is_kept_when_all_else_goes_back(driver):
+    memory = Allocator(driver)
+    pool = memory.pool()
+    with memory.within(pool):
+        memory.take(1000)  # free again, but graphs use it
+    assert memory.empty() == 0
+    del pool
+    assert memory.empty() == SMALL_SEGMENT and driver.room == 64 * MIB
+
+
+def test_a_pool_that_is_gone_gives_all_to_the_others(driver):
+    memory = Allocator(driver)
+    pool = memory.pool()
+    with memory.within(pool):
+        held, free = memory.take(5000), memory.take(3000)
+    place = free.address
+    del free, pool
+    assert memory.take(2000).address == place
+    assert not memory.pool().has(held)
+    del held
+    assert memory.empty() == SMALL_SEGMENT
+    assert memory.statistics().reserved == 0 and list(memory._streams) == [id(driver.stream)]
+
+
+def test_a_pool_that_is_too_large_does_not_wait_for_the_card(driver):
+    """While a graph is noted nobody may wait; so nothing that is kept goes back."""
+    memory = Allocator(driver)
+    memory.take(40 * MIB)
+
+    def synchronise():
+        raise AssertionError("waited")
+
+    driver.synchronise = synchronise
+    with memory.within(memory.pool()), pytest.raises(OutOfMemory):
+        memory.take(40 * MIB)
+
+
+def test_a_pool_belongs_to_one_thread(driver):
+    memory = Allocator(driver)
+    pool, found = memory.pool(), []
+    with memory.within(pool):
+        thread = threading.Thread(target=lambda: found.append(memory.take(1000)))
+        thread.start()
+        thread.join()
+    assert not pool.has(found[0])
