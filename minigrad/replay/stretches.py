@@ -38,6 +38,9 @@ __all__ = ["Maker", "Stretches", "stretches_of"]
 class Maker(Protocol):
     """What a device notes work with, for one program: what `backend.Device.graphs` makes."""
 
+    def settings(self) -> Any:
+        """What work depends on besides the step; what was noted holds while it is equal."""
+
     def watching(self) -> AbstractContextManager[Any]:
         """See what work asks for: `.launches`, and `.left`, what of it cannot be noted."""
 
@@ -134,12 +137,17 @@ class Stretches:
         self._kinds = dict(recorder.kinds)
         self._lasting = [backend.storage(data) for _, data, _ in recorder.tensors.values()]
         self._lock = threading.Lock()
-        self._rehearsed = self._noted = self.plain = False
         self._parts: list[Any] = []
-        self._forget()
-        classify(self._pieces, self._kinds, kind)
-        self._plan()
+        self._begin()
         self.plain = not any(piece.work for piece in self._pieces)
+
+    def _begin(self) -> None:
+        """All that can be known before a replay has shown more."""
+        self._settings = self._maker.settings()
+        self._rehearsed = self.plain = False
+        self._forget()
+        classify(self._pieces, self._kinds, self._kind)
+        self._plan()
 
     def _forget(self) -> None:
         """Nothing is noted, and nothing lent."""
@@ -187,6 +195,9 @@ class Stretches:
             return False, None
         try:
             frame = dict(zip(self._inputs, arrays, strict=True))
+            if self._settings != self._maker.settings():
+                self._drop()
+                self._begin()
             if not self._rehearsed:
                 return True, self._rehearse(frame, leaves)
             if self._noted:
@@ -200,12 +211,17 @@ class Stretches:
         turn = _Turn(self, frame, leaves)
         lasting = set(map(id, self._lasting))
         outside = lasting.union(id(backend.storage(frame[n])) for n in self._inputs)
-        spoiled = False
+        lends = {n for part in self._stretches() for n in part.lends}
+        spoiled, value = False, None
         for piece in self._pieces:
             before = backend.last_write
             values = [frame[n] for n in piece.takes] if piece.entry.kind == "effect" else ()
             with self._maker.watching() as watch:
                 turn.call(piece)
+            for number in lends.intersection(piece.gives):
+                # What copies it is not to be loaded while work is noted.
+                if type(value := frame.get(number)) is self._kind:
+                    self._maker.fill(self._maker.keep(value), value)
             if backend.last_write != before:
                 wrote = {id(array) for array, _ in backend.writes_since(before)}
                 taken = {id(backend.storage(value)) for value in values if backend.is_array(value)}
@@ -216,7 +232,7 @@ class Stretches:
             piece.launches = watch.launches
             if piece.work:
                 piece.work, piece.left = not watch.left, watch.left
-        values = ()
+        values, value = (), None
         found = turn.result()
         refused = [piece for piece in self._pieces if not piece.work]
         classify(self._pieces, self._kinds, self._kind)

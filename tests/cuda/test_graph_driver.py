@@ -8,9 +8,7 @@ import pytest
 from minigrad_nn.kernels.cuda import driver as driver_module
 from minigrad_nn.kernels.cuda.driver import CardDriver
 
-
-class Handle(int):
-    pass
+GIVES = {"cuStreamCreate": 11, "cuStreamEndCapture": 70, "cuGraphInstantiate": 80}
 
 
 class Calls:
@@ -24,7 +22,7 @@ class Calls:
             self.told.append((name, *args))
             if name in self.fails:
                 raise RuntimeError(f"Call to {name} results in CUDA_ERROR_UNKNOWN")
-            return {"cuStreamEndCapture": Handle(70), "cuGraphInstantiate": Handle(80)}.get(name)
+            return GIVES.get(name)
 
         return call
 
@@ -37,11 +35,10 @@ class Numba:
     """Numba's CUDA: streams are their numbers, and waiting is noted with the rest."""
 
     def __init__(self, calls):
-        self.calls, self.streams, self.deferring = calls, 10, 0
+        self.calls, self.deferring = calls, 0
 
-    def stream(self):
-        self.streams += 1
-        return self.streams
+    def external_stream(self, handle):
+        return handle
 
     def synchronize(self):
         self.calls.told.append(("synchronize",))
@@ -55,9 +52,9 @@ class Numba:
 
 def opened(monkeypatch, *fails):
     calls = Calls(fails)
-    monkeypatch.setattr(driver_module, "_bindings", lambda: (calls, "relaxed"))
+    monkeypatch.setattr(driver_module, "_bindings", lambda: (calls, "relaxed", 1))
     card = object.__new__(CardDriver)
-    card._noting, card._noted = threading.RLock(), None
+    card._noting, card._captured = threading.RLock(), None
     card._held, card._context = contextlib.ExitStack(), contextlib.nullcontext()
     card._cuda, card.stream = Numba(calls), 5
     return card, calls
@@ -75,7 +72,7 @@ def is_free(card):
     thread = threading.Thread(target=take)
     thread.start()
     thread.join()
-    return taken == [True] and card._noted is None and card._cuda.deferring == 0
+    return taken == [True] and card._cuda.deferring == 0
 
 
 def test_a_graph_is_captured_instantiated_launched_and_destroyed(monkeypatch):
@@ -89,6 +86,7 @@ def test_a_graph_is_captured_instantiated_launched_and_destroyed(monkeypatch):
     card.launch_graph(graph)
     card.forget_graph(graph)
     assert calls.told == [
+        ("cuStreamCreate", 1),
         ("cuStreamBeginCapture", 11, "relaxed"),
         ("launch", 11),
         ("cuStreamEndCapture", 11),
@@ -98,14 +96,16 @@ def test_a_graph_is_captured_instantiated_launched_and_destroyed(monkeypatch):
         ("cuGraphLaunch", 80, 5),
         ("cuGraphExecDestroy", 80),
     ]
-    assert card.begin_graph() == 12  # a stream that was captured is not used again
+    del calls.told[:]
+    card.begin_graph()
+    assert calls.names == ["cuStreamBeginCapture"]  # of the same stream
 
 
 def test_a_capture_that_does_not_begin(monkeypatch):
     card, calls = opened(monkeypatch, "cuStreamBeginCapture")
     with pytest.raises(RuntimeError, match="cuStreamBeginCapture"):
         card.begin_graph()
-    assert calls.names == ["cuStreamBeginCapture"] and is_free(card)
+    assert calls.names == ["cuStreamCreate", "cuStreamBeginCapture"] and is_free(card)
 
 
 def test_a_capture_that_became_invalid(monkeypatch):
@@ -113,7 +113,8 @@ def test_a_capture_that_became_invalid(monkeypatch):
     card.begin_graph()
     with pytest.raises(RuntimeError, match="cuStreamEndCapture"):
         card.end_graph()
-    assert calls.names == ["cuStreamBeginCapture", "cuStreamEndCapture"] and is_free(card)
+    assert calls.names[1:] == ["cuStreamBeginCapture", "cuStreamEndCapture"] and is_free(card)
+    assert card._captured is None  # the next capture has a stream of its own
 
 
 def test_a_graph_that_cannot_be_instantiated(monkeypatch):
@@ -121,7 +122,7 @@ def test_a_graph_that_cannot_be_instantiated(monkeypatch):
     card.begin_graph()
     with pytest.raises(RuntimeError, match="cuGraphInstantiate"):
         card.end_graph()
-    assert calls.names[1:] == ["cuStreamEndCapture", "cuGraphInstantiate", "cuGraphDestroy"]
+    assert calls.names[2:] == ["cuStreamEndCapture", "cuGraphInstantiate", "cuGraphDestroy"]
     assert is_free(card)
 
 
@@ -130,7 +131,7 @@ def test_an_abandoned_capture_is_ended(monkeypatch, fails):
     card, calls = opened(monkeypatch, *fails)
     card.begin_graph()
     card.abandon_graph()
-    assert calls.names[1] == "cuStreamEndCapture" and is_free(card)
+    assert calls.names[2] == "cuStreamEndCapture" and is_free(card) and card._captured is None
     assert ("cuGraphDestroy" in calls.names) is ("cuStreamEndCapture" not in fails)
 
 
@@ -163,4 +164,5 @@ def test_the_names_are_those_of_cuda(monkeypatch):
     card.forget_graph(graph)
     for name in calls.names:
         assert callable(getattr(bindings, name))
-    assert bindings.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED.value == 2
+    assert bindings.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED == 2
+    assert bindings.CUstream_flags.CU_STREAM_NON_BLOCKING == 1

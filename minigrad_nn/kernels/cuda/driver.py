@@ -174,14 +174,16 @@ def open_driver(index: int) -> Driver:
     return SimulatedDriver() if simulated() else CardDriver(index)
 
 
-def _bindings() -> tuple[Any, Any]:
-    """The driver's functions as Numba calls them, checked, and the mode in which graphs are noted.
+def _bindings() -> tuple[Any, Any, int]:
+    """The driver's functions as Numba calls them, checked, and how streams are captured.
 
-    In the relaxed mode memory may be taken from the card meanwhile, which is no part of a graph.
+    In the relaxed mode memory may be taken from the card meanwhile, which is no part of a graph. The
+    stream that is captured does not wait for the default one, so that others may use that.
     """
     from numba.cuda.cudadrv import driver
 
-    return driver.driver, driver.binding.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED
+    mode = driver.binding.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED
+    return driver.driver, mode, int(driver.binding.CUstream_flags.CU_STREAM_NON_BLOCKING)
 
 
 class CardDriver:
@@ -190,7 +192,7 @@ class CardDriver:
     def __init__(self, index: int) -> None:
         """Open the card of this number."""
         self._noting = threading.RLock()
-        self._noted: Any = None
+        self._captured: Any = None
         self._held = contextlib.ExitStack()
         self._cuda = numba_cuda()
         self._context = self._cuda.gpus[index]
@@ -288,22 +290,27 @@ class CardDriver:
         self._noting.acquire()
         try:
             with self._context:
-                api, mode = _bindings()
+                api, mode, flags = _bindings()
+                if self._captured is None:
+                    self._captured = self._cuda.external_stream(int(api.cuStreamCreate(flags)))
                 # Numba must not free what waits to be freed while the stream is captured.
                 self._held.enter_context(self._cuda.defer_cleanup())
-                self._noted = self._cuda.stream()
-                api.cuStreamBeginCapture(int(self._noted), mode)
+                api.cuStreamBeginCapture(int(self._captured), mode)
         except BaseException:
             self._end_noting()
             raise
-        return self._noted
+        return self._captured
 
     def end_graph(self) -> Any:
         """End the capture, and make what can be launched of it."""
         try:
             with self._context:
-                api, _ = _bindings()
-                graph = api.cuStreamEndCapture(int(self._noted))
+                api = _bindings()[0]
+                try:
+                    graph = api.cuStreamEndCapture(int(self._captured))
+                except BaseException:
+                    self._captured = None  # who knows in which state
+                    raise
                 try:
                     return api.cuGraphInstantiate(graph, 0)
                 finally:
@@ -315,15 +322,15 @@ class CardDriver:
         """End the capture; what was captured, and the stream, are not used again."""
         try:
             with self._context, contextlib.suppress(Exception):
-                api, _ = _bindings()
-                graph = api.cuStreamEndCapture(int(self._noted))
+                api = _bindings()[0]
+                graph = api.cuStreamEndCapture(int(self._captured))
                 if int(graph):
                     api.cuGraphDestroy(graph)
         finally:
+            self._captured = None
             self._end_noting()
 
     def _end_noting(self) -> None:
-        self._noted = None
         self._held.close()
         self._noting.release()
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from minigrad.backend import NotRecorded
 
-from . import elementwise
+from . import elementwise, library, precision
 from .allocator import Pool
 from .array import CudaArray, ghost_of
 from .launch import launching
@@ -119,6 +119,10 @@ class Graphs:
         self._pool = card.allocator.pool()
         self._own: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
         self._places: dict[int, CudaArray] = {}
+
+    def settings(self) -> Any:
+        """What decides besides shapes which kernels are launched; graphs hold while it is equal."""
+        return precision.get_precision(), library.wanted()
 
     # --- noting ----------------------------------------------------------------------------------
 

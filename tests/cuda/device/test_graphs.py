@@ -600,6 +600,22 @@ def test_graphs_can_be_left_out():
     assert captured.replays == 3 and captured.programs[0].graphs == 0
 
 
+def test_the_precision_of_products_is_that_of_the_call():
+    step = lambda x, w: x @ w  # noqa: E731
+    captured, (x, w) = mg.capture(step), there(drawn(2, 2), drawn(2, 2))
+    for _ in range(5):
+        captured(x, w)
+    assert captured.programs[0].graphs
+    exact = bits(captured(x, w))
+    try:
+        mg.cuda.set_matmul_precision("bfloat16")
+        rounded = [bits(captured(x, w)) for _ in range(3)]
+        assert rounded == [bits(step(x, w))] * 3 and exact not in rounded
+    finally:
+        mg.cuda.set_matmul_precision("float32")
+    assert bits(captured(x, w)) == exact and captured.recordings == 2
+
+
 def test_two_threads_replay_one_program():
     """The memory is there once: whoever comes second replays without graphs."""
     w = mg.tensor(drawn(3)).to("cuda")
