@@ -4,11 +4,11 @@
 
 The parts, in this order: `kernels` (each with TFLOP/s or GB/s against ceilings that are measured
 beside it: a large copy and large matrix products of each precision), `steps` (the training steps of
-benchmarks/train_step.py in float32, TF32 and bfloat16, beside PyTorch's, eager and as CUDA graphs),
-`tests` (those of tests/cuda/device, on the card, among them the kernels in red zones), `sanitizer`
-(the kernels under compute-sanitizer, where that is installed). Each part is processes of its own
-with a limit of their own, so that one that hangs or dies takes nothing from the others; what they
-found is in the JSON file as soon as they say it. A short table comes last.
+benchmarks/train_step.py in float32, TF32 and bfloat16, beside PyTorch's, both eager and as CUDA
+graphs), `tests` (those of tests/cuda/device, on the card, among them the kernels in red zones),
+`sanitizer` (the kernels under compute-sanitizer, where that is installed). Each part is processes
+of its own with a limit of their own, so that one that hangs or dies takes nothing from the others;
+what they found is in the JSON file as soon as they say it. A short table comes last.
 
 Needs numpy, numba, numba-cuda, pytest and hypothesis; PyTorch is compared with where it is (of
 torchvision it needs nothing), CuPy measures ceilings where PyTorch is not. No network. The exit
@@ -37,6 +37,7 @@ import tempfile
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
@@ -390,24 +391,30 @@ def _without_torchvision() -> None:
 
 
 def our_steps(name: str, tiny: bool) -> Iterator[dict[str, Any]]:
-    """One network of ours in each precision."""
+    """One network of ours in each precision, eager and captured, which makes CUDA graphs of it."""
     import minigrad
     from benchmarks import train_step
 
     for precision, kind in PRECISIONS.items():
-        peer = f"minigrad {kind}"
         minigrad.cuda.set_matmul_precision(precision)
-        minigrad.cuda.reset_peak_memory()
-        try:
-            step = train_step.minigrad_step(name, False, "cuda")
-            found = seconds(step, minigrad.cuda.synchronize, 0.0 if tiny else LEAST)
-            memory = minigrad.cuda.memory_stats().peak_reserved / 1e6
-            yield dict(peer=peer, milliseconds=1e3 * found, memory_mb=memory)
-        except Exception as error:
-            traceback.print_exc()
-            yield dict(peer=peer, failed=told(error))
-        step = None
-        minigrad.cuda.empty_cache()
+        for way in ("", "graph "):
+            peer = f"minigrad {way}{kind}"
+            minigrad.cuda.reset_peak_memory()
+            try:
+                step = train_step.minigrad_step(name, False, "cuda", captured=bool(way))
+                with warnings.catch_warnings():
+                    warnings.filterwarnings("error", "this step is replayed without graphs")
+                    # Twice recorded, and replayed until graphs are made.
+                    for _ in range(4 if way else 0):
+                        step()
+                    found = seconds(step, minigrad.cuda.synchronize, 0.0 if tiny else LEAST)
+                memory = minigrad.cuda.memory_stats().peak_reserved / 1e6
+                yield dict(peer=peer, milliseconds=1e3 * found, memory_mb=memory)
+            except Exception as error:
+                traceback.print_exc()
+                yield dict(peer=peer, failed=told(error))
+            step = None
+            minigrad.cuda.empty_cache()
 
 
 def torch_steps(name: str, tiny: bool) -> Iterator[dict[str, Any]]:
@@ -814,7 +821,7 @@ def table(results: dict[str, Any]) -> None:
             line += f" {r['gbs']:8.1f} GB/s{part}"
         print(line)
     ours = {
-        (r["network"], r["peer"].split()[-1]): r["milliseconds"]
+        (r["network"], r["peer"]): r["milliseconds"]
         for r in results.get("steps", [])
         if r.get("peer", "").startswith("minigrad") and "milliseconds" in r
     }
@@ -823,12 +830,16 @@ def table(results: dict[str, Any]) -> None:
         if "note" in r:
             continue
         if "failed" in r:
-            print(f"{r.get('network', 'steps'):16} {r.get('peer', ''):20} {r['failed'][:90]}")
+            print(f"{r.get('network', 'steps'):16} {r.get('peer', ''):24} {r['failed'][:90]}")
         else:
-            own = ours.get((r["network"], r["peer"].split()[-1]))
+            whose, *way, kind = r["peer"].split()
+            # Graphs of PyTorch beside ours, and all else beside what is not captured.
+            own = ours.get((r["network"], f"minigrad {kind}"))
+            if whose != "minigrad" and way == ["graph"]:
+                own = ours.get((r["network"], f"minigrad graph {kind}"), own)
             ratio = f"ratio {r['milliseconds'] / own:6.2f}" if own else ""
             print(
-                f"{r['network']:16} {r['peer']:20} {r['milliseconds']:9.3f} ms "
+                f"{r['network']:16} {r['peer']:24} {r['milliseconds']:9.3f} ms "
                 f"{r['memory_mb']:7.0f} MB {ratio}"
             )
     for note in notes:

@@ -147,8 +147,9 @@ def classify(pieces: Sequence[Piece], kinds: dict[int, type], kind: type) -> Non
         )
         if piece.work:
             noted.update(opaque)
-        plain = not there and not any(not isinstance(one, Held) for one in lasting)
-        piece.moves = (piece.pure and plain and entry.kind in ("op", "effect")) or (
+        alone = not arrays or all(isinstance(a, np.ndarray) for a in arrays)
+        alone = alone and not any(isinstance(one, Source) for one in lasting)
+        piece.moves = (piece.pure and alone and entry.kind in ("op", "effect")) or (
             entry.kind == "effect" and entry.function in effects.asides
         )
 

@@ -257,6 +257,8 @@ def test_the_table_relates_kernels_to_ceilings_and_peers_to_ours(gpu, capsys):
             ],
             "steps": [
                 step("minigrad float32", 2.0),
+                step("minigrad graph float32", 0.5),
+                step("torch graph float32", 1.0),
                 step("minigrad TF32", 1.0),
                 step("torch eager float32", 3.0),
                 step("torch graph TF32", 3.0),
@@ -270,6 +272,7 @@ def test_the_table_relates_kernels_to_ceilings_and_peers_to_ours(gpu, capsys):
     out = capsys.readouterr().out
     assert "1000.0 GB/s   50%" in out and "200.00 TFLOP/s   25%" in out
     assert "ratio   1.50" in out and "ratio   3.00" in out and "tests: 9 passed" in out
+    assert "ratio   0.25" in out and "ratio   2.00" in out  # graphs: beside eager, and beside ours
     assert "lstm                       failed: OutOfMemory: none" in out
     assert "took too long" in out and out.count("PyTorch is not installed") == 1
 
@@ -289,5 +292,7 @@ def test_rehearsal(tmp_path):
     rows = [r for r in found["kernels"] if "kernel" in r]
     assert {r["kernel"].split()[0] for r in rows} >= {"product", "conv", "batch_norm", "lstm"}
     peers = [r["peer"] for r in found["steps"] if "peer" in r]
-    assert peers == ["minigrad float32", "minigrad TF32", "minigrad bfloat16"]
+    kinds = ("float32", "TF32", "bfloat16")
+    assert peers == [f"minigrad {way}{kind}" for kind in kinds for way in ("", "graph ")]
+    assert not [r for r in found["steps"] if "failed" in r]
     assert found["tests"]["ok"] and "passed" in found["tests"]["summary"]

@@ -177,8 +177,8 @@ def open_driver(index: int) -> Driver:
 def _bindings() -> tuple[Any, Any, int]:
     """The driver's functions as Numba calls them, checked, and how streams are captured.
 
-    In the relaxed mode memory may be taken from the card meanwhile, which is no part of a graph. The
-    stream that is captured does not wait for the default one, so that others may use that.
+    In the relaxed mode memory may be taken from the card meanwhile, which is no part of a graph.
+    The stream that is captured does not wait for the default one, so that others may use that.
     """
     from numba.cuda.cudadrv import driver
 

@@ -600,6 +600,19 @@ def test_graphs_can_be_left_out():
     assert captured.replays == 3 and captured.programs[0].graphs == 0
 
 
+def test_labels_that_lie_on_the_card_are_checked_before_the_graph(marked):
+    def make():
+        model = nn.Sequential(Light())
+        return training(model, nn.optim.SGD(model.parameters(), lr=0.1))
+
+    calls = [lambda call=call: there(*map(as_array, call())) for call in batches((2, 3), 3, 5)]
+    assert same(make, calls).graphs == 1
+
+
+def as_array(value):
+    return value.numpy() if isinstance(value, mg.Tensor) else value
+
+
 def test_the_precision_of_products_is_that_of_the_call():
     step = lambda x, w: x @ w  # noqa: E731
     captured, (x, w) = mg.capture(step), there(drawn(2, 2), drawn(2, 2))
