@@ -290,11 +290,19 @@ def test_a_pool_that_is_too_large_does_not_wait_for_the_card(driver):
         memory.take(40 * MIB)
 
 
-def test_a_pool_belongs_to_one_thread(driver):
+def test_other_threads_are_given_memory_after_a_pool(driver):
+    """They must not wait for the card with the allocator's lock while a graph is noted."""
     memory = Allocator(driver)
     pool, found = memory.pool(), []
+
+    def other():
+        memory.empty()
+        found.append(memory.take(1000))
+
+    thread = threading.Thread(target=other)
     with memory.within(pool):
-        thread = threading.Thread(target=lambda: found.append(memory.take(1000)))
         thread.start()
-        thread.join()
+        thread.join(0.05)
+        assert pool.has(memory.take(1000)) and not found
+    thread.join(10)
     assert not pool.has(found[0])

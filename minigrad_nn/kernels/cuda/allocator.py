@@ -10,8 +10,8 @@ handed out at once to the same stream, although the card has not done yet with i
 Who uses a block on another stream says so (`Block.used_on`); such a block is handed out again only
 when that stream has passed the point at which it was given back.
 
-A `Pool` is memory apart: what a thread takes `within` it comes from segments that nobody else is
-given anything of, until the pool is gone.  So a graph, which names places in memory, can be run
+A `Pool` is memory apart: what is taken `within` it comes from segments that nobody else is given
+anything of, until the pool is gone.  So a graph, which names places in memory, can be run
 again and again.
 """
 
@@ -170,7 +170,7 @@ class Allocator:
         self._returned: deque[_Piece] = deque()
         self._waiting: list[tuple[list[Any], _Piece]] = []
         self._gone: deque[_Key] = deque()
-        self._within: dict[int, Pool] = {}  # by thread
+        self._within: Pool | None = None
         # Free pieces by (stream, small), each list sorted by size, then by age.
         self._free: dict[tuple[int, bool], list[tuple[int, int, _Piece]]] = {}
         self._streams: dict[int, Any] = {}  # keeps them alive, so that their ids stay theirs
@@ -187,17 +187,16 @@ class Allocator:
 
         Args:
             nbytes: how many bytes.
-            stream: whose work will use it; by default the card's own, or the thread's pool.
+            stream: whose work will use it; by default the card's own, or a pool's (`within`).
             what: what it is for, told when there is no room.
 
         Raises:
             OutOfMemory: the card has no room, even after all that was kept has gone back.
         """
-        if stream is None:
-            pool = self._within.get(threading.get_ident()) if self._within else None
-            stream = self._driver.stream if pool is None else pool._key
         size = max(GRAIN, -(-nbytes // GRAIN) * GRAIN)
         with self._lock:
+            if stream is None:
+                stream = self._driver.stream if self._within is None else self._within._key
             self._collect()
             self._requests += 1
             piece = self._find(size, stream) or self._grow(size, stream, nbytes, what)
@@ -274,20 +273,17 @@ class Allocator:
 
     @contextmanager
     def within(self, pool: Pool | None) -> Iterator[None]:
-        """What this thread takes inside of the `with` block comes from a pool; None for no pool.
+        """What is taken inside of the `with` block comes from a pool; None for no pool.
 
-        While it does, nothing that is kept goes back to the card: that waits for the card.
+        Other threads are given memory when it ends; and nothing that is kept goes back to the card
+        meanwhile, since that waits for the card.
         """
-        me = threading.get_ident()
-        before = self._within.pop(me, None)
-        if pool is not None:
-            self._within[me] = pool
-        try:
-            yield
-        finally:
-            self._within.pop(me, None)
-            if before is not None:
-                self._within[me] = before
+        with self._lock:
+            before, self._within = self._within, pool
+            try:
+                yield
+            finally:
+                self._within = before
 
     def _dissolve(self, key: _Key) -> None:
         """The memory of a pool that is gone becomes the card's own stream's.

@@ -118,7 +118,7 @@ class Graphs:
         self._card = card
         self._pool = card.allocator.pool()
         self._own: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
-        self._places: dict[int, CudaArray] = {}
+        self._places: dict[Any, CudaArray] = {}
 
     def settings(self) -> Any:
         """What decides besides shapes which kernels are launched; graphs hold while it is equal."""
@@ -158,10 +158,11 @@ class Graphs:
             Exception: whatever else it raises, or the driver; nothing of it was done then.
         """
         card, driver = self._card, self._card.driver
-        with driver:
+        # Memory first: who waits for the card does so with the allocator's lock, or with none.
+        with driver, card.allocator.within(self._pool):
             noting = _Noting(driver.begin_graph(), self._pool)
             try:
-                with self._watched_by(noting), card.allocator.within(self._pool):
+                with self._watched_by(noting):
                     work()
             except BaseException:
                 driver.abandon_graph()
@@ -207,8 +208,9 @@ class Graphs:
         if not self._pool.has(block):
             return array
         whole = array if array.base is None else array.base
-        found = self._places.get(block.address)
-        if found is None or found.nbytes != whole.nbytes or found.dtype != whole.dtype:
-            found = array._over(_Place(block, self._pool), whole._ghost, None)  # type: ignore[arg-type]
-            self._places[block.address] = found
+        key = block.address, whole.shape, whole.dtype
+        found = self._places.get(key)
+        if found is None:
+            place: Any = _Place(block, self._pool)
+            found = self._places[key] = array._over(place, whole._ghost, None)
         return found if array is whole else found._like(array._ghost)

@@ -60,6 +60,8 @@ class _Memory:
 
 def multiply_into(c: CudaArray, a: CudaArray, b: CudaArray) -> None:
     """`c = a · b` over the last two axes, on the stream of the card."""
+    # CuPy's own memory may be somebody else's when a graph is launched again.
+    c.card.leaving("is computed by another library")
     cupy = _cupy()
     with cupy.cuda.Device(c.card.index), cupy.cuda.ExternalStream(int(c.card.stream)):
         there = [cupy.asarray(_Memory(array)) for array in (a, b, c)]

@@ -18,6 +18,7 @@ from minigrad.replay import stretches
 from minigrad_nn import functional as F
 from minigrad_nn.functional import norm
 from minigrad_nn.kernels.cuda import graph as graphs
+from minigrad_nn.kernels.cuda import library
 from minigrad_nn.kernels.cuda.allocator import Allocator
 from minigrad_nn.schedule import StepLR
 
@@ -539,7 +540,7 @@ def test_what_cannot_be_noted_is_replayed_as_before(monkeypatch, card):
             agree(captured, step, model, args)
     (program,) = captured.programs
     assert program.graphs == 0 and "no graphs" in repr(program)
-    assert card.watches == {} and card.allocator._within == {}
+    assert card.watches == {} and card.allocator._within is None
 
 
 def test_a_stretch_that_fails_after_others_loses_nothing(monkeypatch, card):
@@ -585,7 +586,7 @@ def test_an_interrupt_leaves_no_trace(monkeypatch, card):
         patched.setattr(graphs.Graphs, "fill", interrupted)
         with pytest.raises(KeyboardInterrupt):
             captured(*first())
-    assert card.watches == {} and card.allocator._within == {}
+    assert card.watches == {} and card.allocator._within is None
     for args in calls:
         agree(captured, step, model, args)
     assert captured.programs[0].graphs
@@ -629,6 +630,48 @@ def test_the_precision_of_products_is_that_of_the_call():
     assert bits(captured(x, w)) == exact and captured.recordings == 2
 
 
+def test_what_another_library_computes_is_no_part_of_a_graph(card, monkeypatch):
+    def absent():
+        raise ImportError
+
+    monkeypatch.setattr(library, "_cupy", absent)
+    (x,) = there(drawn(2, 2))
+    noted = graphs.Graphs(card)
+    with noted.watching() as watch, pytest.raises(ImportError):
+        library.multiply_into(x._data, x._data, x._data)
+    assert watch.left == ["is computed by another library"]
+    with pytest.raises(backend.NotRecorded, match="another library"):
+        noted.record(lambda: library.multiply_into(x._data, x._data, x._data))
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda x: x.to_numpy(),
+        lambda x: x.from_numpy(np.zeros(3)),
+        lambda x: x.card.synchronise(),
+        lambda x: x.__dlpack__(),
+        lambda x: backend.device_of(x).send(np.zeros(3)),
+    ],
+)
+def test_what_waits_for_the_card_is_not_noted(card, work):
+    (x,) = there(drawn(3))
+    noted = graphs.Graphs(card)
+    with pytest.raises(backend.NotRecorded, match="a CUDA graph cannot hold what"):
+        noted.record(lambda: work(x._data))
+    assert noted.record(lambda: x._data.fill(2.0)).launches == 1  # and the card is as it was
+    work(x._data)
+
+
+def test_a_noted_graph_does_nothing_until_it_is_launched(card):
+    (x,) = there(np.ones(3, np.float32))
+    found = graphs.Graphs(card).record(lambda: np.multiply(x._data, 2.0, out=x._data))
+    assert x.numpy().tolist() == [1.0] * 3
+    found.launch()
+    found.launch()
+    assert x.numpy().tolist() == [4.0] * 3
+
+
 def test_two_threads_replay_one_program():
     """The memory is there once: whoever comes second replays without graphs."""
     w = mg.tensor(drawn(3)).to("cuda")
@@ -654,6 +697,31 @@ def test_two_threads_replay_one_program():
 
 
 # --- memory --------------------------------------------------------------------------------------
+
+
+def test_places_are_used_again_and_hold_nothing(card):
+    noted, seen = graphs.Graphs(card), []
+
+    def work():
+        first = card.empty((2, 3))
+        first.fill(1.0)
+        seen.append(noted.again(first))
+        seen.append(noted.again(first.T[1:]))
+        del first
+        second = card.empty((3, 2))  # in the same place
+        second.fill(2.0)
+        seen.append(noted.again(second))
+
+    held = card.empty(3)
+    assert noted.again(held) is held and not noted.owns(held)
+    graph = noted.record(work)
+    first, part, second = seen
+    assert [a.shape for a in seen] == [(2, 3), (2, 2), (3, 2)]
+    assert first._block.address == part._block.address == second._block.address
+    assert part.base is first and np.may_share_memory(first, part)
+    assert all(map(noted.owns, seen))
+    graph.launch()
+    assert first.tolist() == [[2.0] * 3] * 2
 
 
 def test_memory_does_not_grow_and_comes_back(card):
