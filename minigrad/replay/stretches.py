@@ -135,7 +135,8 @@ class Stretches:
         self._pieces, self._result = pieces_of(writer)
         self._returned = list(dict.fromkeys(slots_of(recorder.result)))
         self._kinds = dict(recorder.kinds)
-        self._lasting = [backend.storage(data) for _, data, _ in recorder.tensors.values()]
+        lasting = [backend.storage(data) for _, data, _ in recorder.tensors.values()]
+        self._lasting = {id(array): array for array in lasting}
         self._lock = threading.Lock()
         self._parts: list[Any] = []
         self._begin()
@@ -189,9 +190,12 @@ class Stretches:
     def run(self, arrays: Sequence[Any], leaves: Any) -> tuple[bool, Any]:
         """Replay; whether it was done, and the result.
 
-        It is not done while another thread does it: the memory is there once.
+        It is not done while another thread does it, since the memory is there once; nor where an
+        argument shares memory with a lasting tensor, which the step may write to.
         """
-        if self.plain or not self._lock.acquire(blocking=False):
+        if self.plain or any(id(backend.storage(array)) in self._lasting for array in arrays):
+            return False, None
+        if not self._lock.acquire(blocking=False):
             return False, None
         try:
             frame = dict(zip(self._inputs, arrays, strict=True))
@@ -209,7 +213,7 @@ class Stretches:
     def _rehearse(self, frame: dict[int, Any], leaves: Any) -> Any:
         """Replay piece by piece, and see which cannot be noted."""
         turn = _Turn(self, frame, leaves)
-        lasting = set(map(id, self._lasting))
+        lasting = set(self._lasting)
         outside = lasting.union(id(backend.storage(frame[n])) for n in self._inputs)
         lends = {n for part in self._stretches() for n in part.lends}
         spoiled, value = False, None
@@ -347,6 +351,7 @@ class _Turn:
         part.graph.launch()
         for array, writer in part.writes:
             backend.written(array, writer)
+            self._current.clear()  # what was copied may have been a view of it
         self._frame.update(part.outs)
         self._made.update(part.outs)
         for number in part.last:
@@ -394,6 +399,8 @@ class _Turn:
             return
         part.writes = backend.writes_since(since)
         part.graph.launch()
+        if part.writes:
+            self._current.clear()
         self._owner._lent.update(part.lent)
         for number in part.gives:
             made = frame[number]
@@ -427,13 +434,10 @@ class _Turn:
         piece.run(frame, self._leaves, given)
         if backend.last_write == before:
             return
-        for number, value in takes.items():
-            handed = given.get(number, value)
-            if backend.is_array(handed) and backend.writer_since(handed, before) is not None:
-                if handed is value:
-                    self._current.discard(number)
-                else:
-                    self._maker.fill(value, handed)
+        self._current.clear()
+        for number, handed in given.items():
+            if backend.writer_since(handed, before) is not None:
+                self._maker.fill(takes[number], handed)
 
     def _handed(self, number: int) -> Any:
         """A value as somebody gets it who may keep it."""

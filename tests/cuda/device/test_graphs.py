@@ -443,6 +443,53 @@ def test_an_effect_that_writes_into_an_argument():
     same(make, calls, also=lambda step: bits(given[-1]))
 
 
+def test_arguments_that_share_memory_with_what_the_step_writes():
+    models = collections.deque()
+
+    def make():
+        model = nn.ModuleList()
+        model.total = mg.tensor(np.ones(3, np.float32)).to("cuda")
+        models.append(model)
+
+        def step(x, z):
+            y = x * 2.0
+            model.total.assign(model.total * 0.5 + y)
+            doubled(x._data)
+            return y + x * model.total + z
+
+        return step, model
+
+    def twice(call):
+        (x,) = call()
+        return x, x.reshape(1, 3)[0]
+
+    def itself(call):
+        return models[-1].total, *call()
+
+    kinds = [twice, twice, twice, twice, twice, twice, itself, itself, twice]
+    calls = [functools.partial(kind, call) for kind, call in zip(kinds, arguments(3) * 2)]  # noqa: B905
+    same(make, calls)
+
+
+def test_another_thread_computes_while_a_graph_is_noted(card):
+    mine, theirs = there(np.ones(3, np.float32), np.ones(3, np.float32))
+    seen = []
+
+    def work():
+        thread = threading.Thread(target=lambda: theirs._data.fill(5.0))
+        thread.start()
+        thread.join()
+        mine._data.fill(7.0)
+        seen.append(card.watch.launches)
+
+    noted = graphs.Graphs(card).record(work)
+    assert seen == [1] and theirs.numpy().tolist() == [5.0] * 3
+    assert mine.numpy().tolist() == [1.0] * 3
+    theirs._data.fill(6.0)
+    noted.launch()
+    assert mine.numpy().tolist() == [7.0] * 3 and theirs.numpy().tolist() == [6.0] * 3
+
+
 # --- when a graph does not hold ------------------------------------------------------------------
 
 
