@@ -15,7 +15,7 @@ this more than a list:
 - What leaves the step must not change when it is replayed again.  Results are copied.  Gradients,
   and arrays that effects are given, are copied by the noted work itself to buffers that are then
   *lent*; where somebody still has what was lent the last time, the stretch is computed as if it
-  were not noted, and copies are given from then on.
+  were not noted, and all is noted anew, with copies that are given from then on.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from __future__ import annotations
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -150,12 +150,12 @@ class Stretches:
         classify(self._pieces, self._kinds, self._kind)
         self._plan()
 
-    def _forget(self) -> None:
-        """Nothing is noted, and nothing lent."""
+    def _forget(self, copied: Iterable[int] = ()) -> None:
+        """Nothing is noted, and nothing lent; `copied` are values of which only copies are."""
         self._buffers: dict[int, Any] = {}
         self._lent: dict[int, Any] = {}
         self._out: dict[int, weakref.ref] = {}
-        self._copied: set[int] = set()
+        self._copied = set(copied)
         self._noted = False
         self.graphs = self.calls = 0
 
@@ -204,9 +204,14 @@ class Stretches:
                 self._begin()
             if not self._rehearsed:
                 return True, self._rehearse(frame, leaves)
-            if self._noted:
-                return True, _Turn(self, frame, leaves).take()
-            return True, self._note(frame, leaves)
+            if not self._noted:
+                return True, self._note(frame, leaves)
+            turn = _Turn(self, frame, leaves)
+            found = turn.take()
+            if turn.kept:
+                # The next replay notes all anew, in other places, and hands out copies.
+                self._drop(self._copied | turn.kept)
+            return True, found
         finally:
             self._lock.release()
 
@@ -216,7 +221,7 @@ class Stretches:
         lasting = set(self._lasting)
         outside = lasting.union(id(backend.storage(frame[n])) for n in self._inputs)
         lends = {n for part in self._stretches() for n in part.lends}
-        spoiled, value = False, None
+        spoiled = False
         for piece in self._pieces:
             before = backend.last_write
             values = [frame[n] for n in piece.takes] if piece.entry.kind == "effect" else ()
@@ -226,6 +231,7 @@ class Stretches:
                 # What copies it is not to be loaded while work is noted.
                 if type(value := frame.get(number)) is self._kind:
                     self._maker.fill(self._maker.keep(value), value)
+                value = None
             if backend.last_write != before:
                 wrote = {id(array) for array, _ in backend.writes_since(before)}
                 taken = {id(backend.storage(value)) for value in values if backend.is_array(value)}
@@ -236,7 +242,7 @@ class Stretches:
             piece.launches = watch.launches
             if piece.work:
                 piece.work, piece.left = not watch.left, watch.left
-        values, value = (), None
+        values = ()
         found = turn.result()
         refused = [piece for piece in self._pieces if not piece.work]
         classify(self._pieces, self._kinds, self._kind)
@@ -286,12 +292,12 @@ class Stretches:
             )
         return found
 
-    def _drop(self) -> None:
+    def _drop(self, copied: Iterable[int] = ()) -> None:
         """Give back all that was noted, and its memory."""
         for part in self._stretches():
             part.graph = None
             part.inputs, part.outs, part.lent = {}, {}, {}
-        self._forget()
+        self._forget(copied)
         self._maker = self._make()
 
 
@@ -303,6 +309,7 @@ class _Turn:
         self._frame, self._leaves = frame, leaves
         self._made: set[int] = set()  # values that lie where noted work has put them
         self._current: set[int] = set()  # values whose buffers hold them
+        self.kept: set[int] = set()  # values of which somebody has kept what was lent
         self.failure: str | None = None
 
     def take(self) -> Any:
@@ -324,16 +331,16 @@ class _Turn:
 
     def _plainly(self, part: Stretch) -> None:
         self._made.difference_update(part.gives)
+        before = backend.last_write
         part.run(self._frame, self._leaves)
+        if backend.last_write != before:
+            self._current.clear()
 
     def _ready(self, part: Stretch) -> bool:
         """Whether all is as it was noted; brings to their places what comes from elsewhere."""
-        out, owner = self._owner._out, self._owner
-        for number in part.lent:
-            ref = out.get(number)
-            if ref is not None and ref() is not None:  # somebody has what was lent the last time
-                owner._copied.add(number)
-                return False
+        if any(map(self._is_out, part.lent)):  # somebody has what was lent the last time
+            self.kept.update(part.lent)
+            return False
         for number, place in part.inputs.items():
             value = self._frame[number]
             if value is place or number in self._current:
@@ -392,13 +399,13 @@ class _Turn:
 
         try:
             part.graph = maker.record(work)
+            part.writes = backend.writes_since(since)
+            part.graph.launch()
         except Exception as error:
             self.failure = " ".join(str(error).split()) or type(error).__name__
             frame.update(before)
             self._plainly(part)
             return
-        part.writes = backend.writes_since(since)
-        part.graph.launch()
         if part.writes:
             self._current.clear()
         self._owner._lent.update(part.lent)
@@ -448,12 +455,16 @@ class _Turn:
         buffer = owner._lent.get(number) if number in self._made else None
         if buffer is None:
             return value.copy()
-        ref = owner._out.get(number)
-        if number in owner._copied or (ref is not None and ref() is not None):
+        if number in owner._copied or self._is_out(number):
             return buffer.copy()
         lent = self._maker.lend(buffer)
         owner._out[number] = weakref.ref(lent)
         return lent
+
+    def _is_out(self, number: int) -> bool:
+        """Whether somebody holds what was lent of a value."""
+        ref = self._owner._out.get(number)
+        return ref is not None and ref() is not None
 
     def result(self) -> Any:
         """What the step returns: copies of what the next replay writes over."""

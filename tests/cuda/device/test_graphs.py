@@ -538,14 +538,19 @@ def test_programs_of_two_shapes_do_not_disturb_each_other():
     assert all(bits(loss) == was for loss, was in held)
 
 
-def test_gradients_that_are_held_stay():
+def test_gradients_that_are_held_stay(monkeypatch):
     captured, _, model = trained()
-    held = []
+    held, plain = [], []
+    plainly = stretches._Turn._plainly
+    monkeypatch.setattr(
+        stretches._Turn, "_plainly", lambda *args: plain.append(args) or plainly(*args)
+    )
     for args in pairs(5):
         captured(*args())
         held += [(p.grad, p.grad.T, bits(p.grad), bits(p.grad.T)) for p in model.parameters()]
         for g, t, was, turned in held:
             assert (bits(g), bits(t)) == (was, turned)
+    assert len(plain) == 1  # from then on copies are handed out
 
 
 def test_a_wrong_label_raises_and_leaves_all_as_it_is():
@@ -588,6 +593,18 @@ def test_what_cannot_be_noted_is_replayed_as_before(monkeypatch, card):
     (program,) = captured.programs
     assert program.graphs == 0 and "no graphs" in repr(program)
     assert card.watches == {} and card.allocator._within is None
+
+
+def test_a_graph_that_is_made_and_cannot_be_launched(monkeypatch, card):
+    captured, step, model = trained(3)
+
+    def launch_graph(graph):
+        raise RuntimeError("CUDA_ERROR_NOT_SUPPORTED")
+
+    monkeypatch.setattr(card.driver, "launch_graph", launch_graph)
+    with pytest.warns(RuntimeWarning, match="without graphs: .*NOT_SUPPORTED"):
+        agree(captured, step, model, pairs(1)[0])
+    agree(captured, step, model, pairs(1)[0])
 
 
 def test_a_stretch_that_fails_after_others_loses_nothing(monkeypatch, card):
