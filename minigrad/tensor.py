@@ -263,7 +263,7 @@ class Tensor(Operators, Variable):
                 raise ValueError(f"grad: shape {value.shape} is not the tensor's {self.shape}")
         self._grad = value
 
-    @effects.effect
+    @effects.aside
     def zero_grad(self) -> None:
         """Forget the gradient."""
         self._grad = None

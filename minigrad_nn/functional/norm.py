@@ -17,7 +17,7 @@ import numpy as np
 
 from minigrad import backend
 from minigrad.core import Op, Saved, raw
-from minigrad.effects import constant, effect
+from minigrad.effects import constant, writing
 from minigrad.ops.elementwise import divide, relu, sqrt
 from minigrad.ops.reduce import mean as mean_over
 from minigrad.ops.shape import reshape
@@ -145,7 +145,7 @@ FUSED: dict[tuple[bool, bool, str | None], Op] = {
 """By whether statistics are given, whether a residual is added, and the activation."""
 
 
-@effect
+@writing
 def _update(running: Any, value: Any, momentum: float) -> None:
     array = running._data
     array *= 1.0 - momentum
@@ -153,7 +153,7 @@ def _update(running: Any, value: Any, momentum: float) -> None:
     backend.written(array, "batch_norm's running statistics")
 
 
-@effect
+@writing
 def _update_variance(
     running: Any, inverse_std: Any, eps: float, count: int, momentum: float
 ) -> None:
@@ -321,7 +321,7 @@ def batch_norm_in_place(
     return x
 
 
-@effect
+@writing
 def _given(mean: Any, variance: Any, eps: float, dtype: Any) -> tuple[Any, Any]:
     """Mean and inverse deviation of running statistics, as `_batch_norm_given` wants them.
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from minigrad import backend
 from minigrad.core import raw
-from minigrad.effects import constant, effect
+from minigrad.effects import constant, writing
 from minigrad.ops.elementwise import divide, maximum, power, sqrt, square
 from minigrad.ops.reduce import mean
 from minigrad.ops.shape import reshape
@@ -135,7 +135,7 @@ def group_norm(
     return _affine(y, weight, bias, (channels,) + (1,) * (len(shape) - 2))
 
 
-@effect
+@writing
 def _update_both(
     running_mean: Any,
     running_var: Any,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from minigrad import backend
-from minigrad.effects import effect
+from minigrad.effects import effect, writing
 from minigrad.recording import is_recomputing, is_recording
 from minigrad.tensor import Tensor
 from minigrad_nn import functional as F
@@ -24,13 +24,18 @@ from minigrad_nn.module import Module, Parameter
 __all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d"]
 
 
-@effect
-def _count(batches: Tensor) -> float:
-    """One batch more; the weight of each of so many."""
+@writing
+def _count(batches: Tensor) -> None:
+    """One batch more."""
     number = batches._data
     number += 1
     backend.written(number, "batch_norm's running statistics")
-    return 1.0 / float(number)
+
+
+@effect
+def _share(batches: Tensor) -> float:
+    """The weight of each of so many batches."""
+    return 1.0 / float(batches._data)
 
 
 def _enough_to_count(shape: tuple[int, ...], filters: Any) -> bool:
@@ -167,9 +172,9 @@ class _BatchNorm(Module):
         """The weight of the next batch in the running statistics; while training it is counted."""
         momentum = 0.0 if self.momentum is None else self.momentum
         if self.training and self.num_batches_tracked is not None and not is_recomputing():
-            counted = _count(self.num_batches_tracked)
+            _count(self.num_batches_tracked)
             if self.momentum is None:
-                momentum = counted
+                momentum = _share(self.num_batches_tracked)
         return momentum
 
     def _normalised(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from minigrad import backend
-from minigrad.effects import effect
+from minigrad.effects import aside, effect
 from minigrad.tensor import Tensor
 from minigrad_nn import kernels
 
@@ -106,7 +106,7 @@ class Optimizer:
             if not group[name] >= 0.0:
                 raise ValueError(f"{self._name}: {name} must be at least 0, got {group[name]}")
 
-    @effect
+    @aside
     def zero_grad(self) -> None:
         """Forget the gradients of all parameters."""
         for group in self.param_groups:
