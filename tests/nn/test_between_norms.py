@@ -270,6 +270,11 @@ def noted(model, x):
 
 
 def test_an_error_names_its_module_through_all_that_was_opened():
+    inner = Sequential(ReLU(), Sequential(BatchNorm2d(3), ReLU()))
+    with pytest.raises(ValueError, match="3 channels") as caught:
+        chain(pictures(), ReLU(), inner)
+    (note,) = caught.value.__notes__
+    assert note.startswith("In 1.0, a BatchNorm2d(3") and note.endswith("of Sequential.")
     model = models.mobilenet_v2(width_mult=0.25, classes=3)
     norm = model.features[3].conv[1][1]
     norm.num_features += 1
