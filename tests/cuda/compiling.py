@@ -5,6 +5,7 @@
 
 import functools
 import importlib
+import importlib.metadata
 import importlib.util
 import json
 import pkgutil
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
@@ -23,7 +24,9 @@ import minigrad_nn.kernels.cuda as package
 
 TABLE = Path(__file__).parent / "budget.json"
 ARCHITECTURES = ((7, 5), (8, 0), (9, 0))
-"""Compute capabilities: the oldest that CUDA 13 knows (it dropped 7.0), and those most in use."""
+"""Compute capabilities: the oldest that CUDA 13 knows, and those most in use."""
+OLDEST = (7, 0)
+"""Of the oldest cards for which kernels are meant; CUDA 12 is the last that knows it."""
 
 
 class Needs(NamedTuple):
@@ -43,10 +46,20 @@ def why_not() -> str | None:
     return None
 
 
+def toolkit() -> int:
+    """The version of CUDA whose compiler is installed."""
+    return int(importlib.metadata.version("cuda-bindings").split(".")[0])
+
+
 @functools.cache
 def ptxas() -> str | None:
-    """NVIDIA's assembler, where it is installed."""
-    return shutil.which("ptxas")
+    """NVIDIA's assembler, where it is installed: that of CUDA 12's own package, or any."""
+    try:
+        package = importlib.metadata.distribution("nvidia-cuda-nvcc-cu12")
+    except importlib.metadata.PackageNotFoundError:
+        return shutil.which("ptxas")
+    own = package.locate_file("nvidia/cuda_nvcc/bin/ptxas")
+    return shutil.which(str(own)) or shutil.which("ptxas")
 
 
 def kernels(full: bool = False) -> Iterator:
@@ -125,12 +138,12 @@ def needs(text: str, kernel, capability: tuple[int, int]) -> Needs:
     )
 
 
-def measured(kernel) -> Needs:
-    """The most that a kernel needs, over its signatures and all generations of cards."""
+def measured(kernel, capabilities: Iterable[tuple[int, int]] = ARCHITECTURES) -> Needs:
+    """The most that a kernel needs, over its signatures and some generations of cards."""
     found = [
         needs(compiled(kernel, signature, capability), kernel, capability)
         for signature in kernel.signatures
-        for capability in ARCHITECTURES
+        for capability in capabilities
     ]
     return Needs(*map(max, zip(*found, strict=True)))
 

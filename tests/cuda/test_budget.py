@@ -20,16 +20,17 @@ TABLE = json.loads(compiling.TABLE.read_text())
 SCRIPT = """
 import json, sys
 from tests.cuda import compiling
-from tests.cuda.compiling import ARCHITECTURES, compiled, kernels, measured, ptxas
+from tests.cuda.compiling import ARCHITECTURES, OLDEST, compiled, kernels, measured, ptxas
 full = sys.argv[1] == "full"
+capabilities = [OLDEST] if sys.argv[1] == "oldest" else ARCHITECTURES
 found = {}
 for kernel in kernels(full):
     assert kernel.name not in found, f"two kernels are named {kernel.name}"
     if ptxas():
-        found[kernel.name] = measured(kernel)._asdict()
+        found[kernel.name] = measured(kernel, capabilities)._asdict()
     else:
         for signature in kernel.signatures:
-            assert ".entry" in compiled(kernel, signature, ARCHITECTURES[0])
+            assert ".entry" in compiled(kernel, signature, capabilities[0])
         found[kernel.name] = None
 print(json.dumps(found))
 """
@@ -79,6 +80,15 @@ def test_all_kernels_compile_without_spills():
     found = measure("full")
     assert set(TABLE) <= set(found), "kernels that are gone: run python -m tests.cuda.compiling"
     assert faults(found, TABLE | {n: {"registers": 255, "shared": 2**17} for n in found}) == []
+
+
+@pytest.mark.full
+def test_kernels_compile_for_the_oldest_cards():
+    if not compiling.why_not() and compiling.toolkit() != 12:
+        pytest.skip("CUDA 13 has dropped sm_70: pip install 'numba-cuda[cu12]'")
+    found = measure("oldest")
+    assert set(TABLE) <= set(found)
+    assert faults(found, {name: {"registers": 255, "shared": 2**17} for name in found}) == []
 
 
 def test_who_leaves_a_budget_is_named():
