@@ -83,8 +83,8 @@ def norm_depthwise_norm(
 ) -> NormDepthwiseNorm:
     """Batch norm, activation, depthwise convolution, batch norm, activation.
 
-    It equals `batch_norm`, `conv` and `batch_norm` with the activations as epilogues, and where it
-    goes channel by channel it has their bits.
+    It equals `batch_norm`, `conv` and `batch_norm` with the activations as epilogues; to the bit
+    where `conv` filters plane by plane, as it does on processors that mask vectors for free.
 
     Args:
         x: `(N, C, *size)`.
