@@ -51,6 +51,7 @@ class Workspace:
 
     def _hold(self, nbytes: int) -> None:
         """Replace the arena by one with room for so many bytes."""
+        self._block = None  # before the new one is there, so that never both are held
         self._block = self._allocate(nbytes + ALIGNMENT)
         self._start = _misaligned(self._block)
 
