@@ -259,6 +259,15 @@ def test_the_same_steps_find_the_same_places(heap):
     assert step() == step()
 
 
+def test_without_a_range_no_more_than_five_quarters_of_the_peak_is_held(heap):
+    heap.again(0, 1 << 30)
+    for i in range(40):  # always a little more than any dead segment has
+        heap.take(256 * KIB + i * 4 * KIB)
+        heap.drop(0)
+        heap.check()
+        assert heap.state[arena.IDLE] <= heap.state[arena.PEAK] * 5 // 4
+
+
 def test_many_dead_blocks_of_one_size(heap):
     heap.again(1 << 40, 1 << 30)
     for _ in range(4 * arena.REACH):

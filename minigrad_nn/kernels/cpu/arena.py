@@ -16,7 +16,8 @@ The heap is one range of addresses, reserved once and larger than the machine's 
 gives it pages as they are touched, so what was never reached costs nothing; huge pages are asked
 for throughout, since neighbours share them.  Where no range can be reserved (another system, a
 limit on addresses) each miss asks malloc for a segment of its own, whose blocks are split and
-joined in the same way.
+joined in the same way; segments that are dead as a whole go back before more than five quarters of
+what was ever alive is held.
 
 A block is `head | numbers ...`; both begin at a multiple of 64 bytes, so that vectors lie in one
 cache line each.  All functions here are compiled, and share a state: an array of words.
@@ -299,6 +300,20 @@ def _cut(state, block, nbytes, dirty):
     return kept
 
 
+@helper
+def _free_segments(state):
+    """Return the segments that are dead as a whole to malloc."""
+    for size in range(state[SIZE] + 1):
+        block = state[BINS + size]
+        while block != 0:
+            head = _head(block)
+            after = head[AFTER]
+            if head[ORIGIN] != 0 and head[ABOVE] == 0:
+                _delist(state, block)
+                _free(head[ORIGIN])
+            block = after
+
+
 # --- taking and giving ---------------------------------------------------------------------------
 
 
@@ -326,6 +341,8 @@ def take(state, nbytes, zeroed):
             unclean = min(nbytes, max(0, state[TOUCHED] - block))
             state[TOUCHED] = max(state[TOUCHED], state[TOP])
         else:
+            if state[LIVE] + state[IDLE] + nbytes > state[PEAK] + state[PEAK] // 4:
+                _free_segments(state)
             block, unclean = _segment(nbytes, zeroed), 0
             if block == 0:
                 return block
@@ -376,18 +393,15 @@ def give(state, block):
 @helper
 def empty(state):
     """Return what dead blocks hold to the system; where there is no way, they stay, and count."""
-    for size in range(SIZES):
+    _free_segments(state)
+    for size in range(state[SIZE] + 1):
         block = state[BINS + size]
         while block != 0:
             head = _head(block)
-            after = head[AFTER]
-            if head[ORIGIN] != 0 and head[ABOVE] == 0:
-                _delist(state, block)
-                _free(head[ORIGIN])
-            elif head[DIRTY] > 0 and _release(block, block + head[CAPACITY]):
+            if head[DIRTY] > 0 and _release(block, block + head[CAPACITY]):
                 state[IDLE] -= head[DIRTY]
                 head[DIRTY] = 0
-            block = after
+            block = head[AFTER]
     _join(state)
     last = state[LAST]
     if last != 0 and _head(last)[DIRTY] >= 0:
