@@ -62,6 +62,35 @@ def settle_statistics(
         inverse_std[c] = 1 / np.sqrt(variance[c] + eps)
 
 
+@helper
+def block_statistics(
+    x, images, channels, first, last, eps, sums, deviations, mean, variance, inverse_std
+):
+    """The same from x itself, read from memory once."""
+    for n in range(images):
+        for c in range(first, last):
+            plane_statistics(x, n * channels + c, sums, deviations)
+    settle_statistics(
+        first, last, images, channels, x.shape[1], eps, sums, deviations, mean, variance,
+        inverse_std,
+    )  # fmt: skip
+
+
+@helper
+def normalise_block(
+    x, y, images, channels, first, last, mean, inverse_std, gamma, beta, residual, floor, ceiling
+):
+    """The result of the channels of a block, into y, which may be x itself."""
+    length = x.shape[1]
+    for n in range(images):
+        for c in range(first, last):
+            at = (n * channels + c) * length
+            normalise_tile(
+                x, at, y, at, length, mean[c], inverse_std[c] * gamma[c], beta[c], residual,
+                residual.size > 0, floor, ceiling,
+            )  # fmt: skip
+
+
 @kernel
 def normalise_kernel(
     x, y, images, channels, block, given, eps, mean, variance, inverse_std, gamma, beta, residual,
@@ -71,26 +100,19 @@ def normalise_kernel(
 
     `sums` and `deviations` are `(N·C,)` scratch.
     """
-    length = x.shape[1]
     for task in prange((channels + block - 1) // block):
         first = task * block
         last = min(first + block, channels)
         if not given:
-            for n in range(images):
-                for c in range(first, last):
-                    plane_statistics(x, n * channels + c, sums, deviations)
-            settle_statistics(
-                first, last, images, channels, length, eps, sums, deviations, mean, variance,
+            block_statistics(
+                x, images, channels, first, last, eps, sums, deviations, mean, variance,
                 inverse_std,
             )  # fmt: skip
         if y.size > 0:
-            for n in range(images):
-                for c in range(first, last):
-                    at = (n * channels + c) * length
-                    normalise_tile(
-                        x, at, y, at, length, mean[c], inverse_std[c] * gamma[c], beta[c],
-                        residual, residual.size > 0, floor, ceiling,
-                    )  # fmt: skip
+            normalise_block(
+                x, y, images, channels, first, last, mean, inverse_std, gamma, beta, residual,
+                floor, ceiling,
+            )  # fmt: skip
 
 
 @helper

@@ -23,8 +23,10 @@ from .compile import kernel, threads
 from .lines import fill_row
 from .norm_tile import gradient_tile, normalise_tile, products_tile
 from .normalise import (
+    block_statistics,
     blocks,
     ends,
+    normalise_block,
     plane_statistics,
     planes,
     settle_products,
@@ -52,11 +54,8 @@ def forward_kernel(
         for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
             first = task * block
             last = min(first + block, channels)
-            for n in range(images):
-                for c in range(first, last):
-                    plane_statistics(x, n * channels + c, sums, deviations)
-            settle_statistics(
-                first, last, images, channels, read, eps, sums, deviations, mean, variance,
+            block_statistics(
+                x, images, channels, first, last, eps, sums, deviations, mean, variance,
                 inverse_std,
             )  # fmt: skip
             for n in range(images):
@@ -75,13 +74,10 @@ def forward_kernel(
                 first, last, images, channels, written, eps2, sums, deviations, mean2, variance,
                 inverse_std2,
             )  # fmt: skip
-            for n in range(images):
-                for c in range(first, last):
-                    at = (n * channels + c) * written
-                    normalise_tile(
-                        y, at, y, at, written, mean2[c], inverse_std2[c] * gamma2[c], beta2[c],
-                        none, False, floor2, ceiling2,
-                    )  # fmt: skip
+            normalise_block(
+                y, y, images, channels, first, last, mean2, inverse_std2, gamma2, beta2, none,
+                floor2, ceiling2,
+            )  # fmt: skip
 
 
 @kernel
