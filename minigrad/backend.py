@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigrad import core, effects
+from minigrad.noting import Noted, NotRecorded
 
 __all__ = [
     "Device",
@@ -28,10 +29,6 @@ __all__ = [
     "register_kernel",
     "written",
 ]
-
-
-class NotRecorded(RuntimeError):
-    """Work cannot be noted, to be asked for again as a whole: it looks at values, or moves them."""
 
 
 class Device(NamedTuple):
@@ -61,14 +58,17 @@ class Device(NamedTuple):
 cpu = Device("cpu", np.ndarray, lambda array: array, lambda array: array, np)
 
 _devices: dict[str, Device] = {"cpu": cpu}
-_device_of_type: dict[type, Device] = {np.ndarray: cpu}
+_device_of_type: dict[type, Device] = {np.ndarray: cpu, Noted: cpu}
 _kernels: dict[tuple[str, str], Callable] = {}
 _cpu_kernels: dict[str, Callable] = {}
 _pulls: dict[tuple[str, type], Callable] = {}
 
+registrations = 0
+"""How often a kernel was registered."""
+
 # Values that any CPU kernel takes as they are; NumPy's weak promotion needs Python scalars raw.
 _plain: frozenset[type] = frozenset(
-    {np.ndarray, float, int, bool, np.float32, np.float64, np.int64, np.bool_, type(None)}
+    {np.ndarray, Noted, float, int, bool, np.float32, np.float64, np.int64, np.bool_, type(None)}
 )
 
 
@@ -91,13 +91,17 @@ def register_kernel(
             records or watches them; for an op with one input.  It may return None, and the rules
             are used.
     """
+    global registrations
+    registrations += 1
     effects.changed(f"a kernel for {op_name} was registered")
     if kernel is not None:
         _kernels[op_name, device_name] = kernel
         if device_name == cpu.name:
             _cpu_kernels[op_name] = kernel
     if pull is not None:
-        _pulls[op_name, get_device(device_name).array_type] = pull
+        place = get_device(device_name)
+        for kind in (place.array_type, Noted) if place is cpu else (place.array_type,):
+            _pulls[op_name, kind] = pull
 
 
 def pull_kernel(op: core.Op, g: Any) -> Callable | None:

@@ -14,8 +14,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from minigrad import backend
+from minigrad import backend, noting
 from minigrad.core import GraphError, Node, Op, Variable, next_seq, paused, walk
+from minigrad.noting import Noted
 from minigrad.observing import recorded
 from minigrad.ops import elementwise, shape
 from minigrad.ops.index import IndexedGradient
@@ -304,9 +305,21 @@ def _fit(g: Any, source: Node, op: Op, position: int, gate: Any = None) -> Any:
     return g
 
 
+@noting.noted
+def _shut_here(g: Any, found: Any) -> None:
+    """As `_shut`, in place."""
+    if not np.isfinite(np.add.reduce(found, axis=None)):
+        found[(g == 0) & ~np.isfinite(found)] = 0.0
+
+
 def _shut(g: Any, contribution: Any) -> Any:
     """0 where the gate gradient is 0 and the contribution no finite number."""
     g, found = getattr(g, "_data", g), getattr(contribution, "_data", contribution)
+    if type(found) is Noted and (book := noting.current()) is not None:
+        if found is not g:
+            book.alone(found)
+            _shut_here(g, found)
+        return contribution
     if np.isfinite(np.add.reduce(found, axis=None)):
         return contribution
     shut = (g == 0) & ~np.isfinite(found)

@@ -32,6 +32,7 @@ FLOORS = [
         "minigrad.cuda",
         "minigrad.dtypes",
         "minigrad.memory",
+        "minigrad.noting",
         "minigrad.random",
         "minigrad.threads",
     },
@@ -76,6 +77,7 @@ ARRAY_ROOMS = {"minigrad_nn.kernels", "minigrad_nn.data"}
 ARRAY_ENGINE = {
     "minigrad.backend",
     "minigrad.memory",
+    "minigrad.noting",
     "minigrad.threads",
     "minigrad.dtypes",
     "minigrad.random",

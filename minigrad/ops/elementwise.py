@@ -70,14 +70,14 @@ def _choose(condition: Any, a: Any, b: Any) -> Any:
     wrong half of the time: 16 times slower on a million elements, measured.
     """
     if (
-        type(a) is np.ndarray
+        isinstance(a, np.ndarray)
         and a.size >= _MANY
         and a.dtype.char in "efd"
         and a.dtype.isnative
         and type(b) is float
         and b == 0.0
         and math.copysign(1.0, b) > 0.0
-        and type(condition) is np.ndarray
+        and isinstance(condition, np.ndarray)
         and condition.dtype == bool
         and condition.shape == a.shape
     ):

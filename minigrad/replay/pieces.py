@@ -17,9 +17,9 @@ from minigrad.replay.entries import Entry, Held, Made, Slot, Source
 from minigrad.replay.writing import Writer, compiled, resolved, slots_of
 from minigrad.tensor import Tensor
 
-__all__ = ["Piece", "arranged", "classify", "is_value", "pieces_of"]
+__all__ = ["WORK", "Piece", "arranged", "classify", "is_value", "pieces_of"]
 
-_WORK = ("op", "pull", "sum", "add", "spread", "onto", "scatter")
+WORK = ("op", "pull", "sum", "add", "spread", "onto", "scatter")
 
 
 class Piece:
@@ -66,8 +66,13 @@ class Piece:
             frame.pop(number, None)
 
 
-def pieces_of(writer: Writer) -> tuple[list[Piece], Callable[..., Any]]:
-    """The entries of a program, each with a function of its own, and what makes the result."""
+def pieces_of(
+    writer: Writer, shown: Callable[[np.ndarray], Any] | None = None
+) -> tuple[list[Piece], Callable[..., Any]]:
+    """The entries of a program, each with a function of its own, and what makes the result.
+
+    With `shown`, their constant NumPy arrays are what that makes of them.
+    """
     groups: list[tuple[list[Entry], Any]] = []
     errors: Any = None
     for entry in writer.order:
@@ -84,7 +89,11 @@ def pieces_of(writer: Writer) -> tuple[list[Piece], Callable[..., Any]]:
         else writer.piece(name, entries[0])
         for name, (entries, _) in zip(names, groups, strict=False)
     ]
-    scope = compiled("\n\n".join([*sources, writer.result_piece(names[-1])]), writer.names.scope)
+    sources.append(writer.result_piece(names[-1]))
+    scope = writer.names.scope
+    if shown is not None:
+        scope = {k: shown(v) if type(v) is np.ndarray else v for k, v in scope.items()}
+    scope = compiled("\n\n".join(sources), scope)
     pieces = []
     for name, (entries, errors) in zip(names, groups, strict=False):
         piece = Piece(entries[0], scope.pop(name), errors)
@@ -133,7 +142,7 @@ def classify(pieces: Sequence[Piece], kinds: dict[int, type], kind: type) -> Non
             isinstance(one, Held) and isinstance(one.value, np.ndarray) and not one.by_value
             for one in lasting
         )
-        fits = entry.kind in _WORK or (
+        fits = entry.kind in WORK or (
             entry.kind == "effect"
             and (entry.function in effects.pure or entry.function in effects.writers)
         )

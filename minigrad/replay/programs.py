@@ -6,7 +6,8 @@ import types
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from minigrad.replay.stretches import stretches_of
+from minigrad.replay.planned import Planned, planned_of
+from minigrad.replay.stretches import Stretches, stretches_of
 from minigrad.replay.surroundings import Contents, Size
 from minigrad.replay.tape import Recorder
 from minigrad.replay.writing import Diverged, Names, Writer, compiled
@@ -31,27 +32,45 @@ class Program:
         self._models = recorder.state
         tensors = _tensors(recorder, self._models.modules).values()
         self._holds = _guard(tensors, recorder.surroundings)
-        self._stretches = stretches_of(writer, recorder) if graphs else None
+        self._parts: Stretches | Planned | None = None
+        if graphs:
+            self._parts = stretches_of(writer, recorder) or planned_of(writer, recorder)
 
     def __str__(self) -> str:
         return self.source
 
     def __repr__(self) -> str:
-        told = f"{self.graphs} graphs and {self.calls} calls each" if self.graphs else "no graphs"
+        told = "nothing noted"
+        for count, what in ((self.graphs, "graph"), (self.noted, "noted call")):
+            if count:
+                told = f"{count} {what}{'' if count == 1 else 's'} and {self.calls} others each"
         return f"<program: {self.replays} replays, {told}>"
 
     @property
     def graphs(self) -> int:
-        """Of how many graphs a replay consists.
+        """Of how many graphs of a device a replay consists.
 
-        0 where it calls everything: on the CPU, and until they are made, in its second replay.
+        0 on the CPU; elsewhere until they are made, in its second replay.
         """
-        return 0 if self._stretches is None else self._stretches.graphs
+        return 0 if self._parts is None else self._parts.graphs
+
+    @property
+    def noted(self) -> int:
+        """How many calls of kernels and of NumPy a replay makes at once, in planned memory.
+
+        0 on a card; elsewhere until they are noted, in its second replay.
+        """
+        return 0 if self._parts is None else self._parts.noted
 
     @property
     def calls(self) -> int:
-        """How much it calls between graphs: what is not to be part of one, or cannot be."""
-        return 0 if self._stretches is None else self._stretches.calls
+        """How much it calls besides, as the step did: what cannot be noted, or must not be."""
+        return 0 if self._parts is None else self._parts.calls
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the memory that is planned for what the noted calls make, and use up."""
+        return 0 if self._parts is None else self._parts.nbytes
 
     def replay(self, arrays: Sequence[Any], leaves: Sequence[Any]) -> Any:
         """Do what the step did, with these arrays, of these arguments.
@@ -59,8 +78,8 @@ class Program:
         Raises:
             Diverged: a question has another answer; nothing was done.
         """
-        if self._stretches is not None:
-            done, found = self._stretches.run(arrays, leaves)
+        if self._parts is not None:
+            done, found = self._parts.run(arrays, leaves)
             if done:
                 return found
         return self.run(*arrays, leaves)

@@ -126,6 +126,8 @@ class Stretches:
         plain: whether nothing is to be noted, so that the program itself is as good.
     """
 
+    noted = nbytes = 0
+
     def __init__(
         self, writer: Writer, recorder: Recorder, kind: Any, make: Callable[[], Maker]
     ) -> None:

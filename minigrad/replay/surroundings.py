@@ -12,23 +12,29 @@ from typing import Any
 
 import numpy as np
 
-from minigrad import effects
+from minigrad import backend, effects
 
 
 class Models:
-    """The settings of modules as they are now; looked at again only where some setting changed."""
+    """The settings of modules as they are now; looked at again only where some setting changed.
+
+    And the kernels of devices: programs call them by themselves.
+    """
 
     def __init__(self, called: Iterable[Any]) -> None:
         found = {id(module): module for part in called for module in part.modules()}
         self.modules = list(found.values())
         self._settings = [_settings(module) for module in self.modules]
         self._seen = effects.changes()
+        self._kernels = backend.registrations
 
     def changed(self) -> str | None:
         """What is no longer as it was; None if nothing is."""
         seen = effects.changes()
         if seen == self._seen:
             return None
+        if self._kernels != backend.registrations:
+            return "a kernel was registered"
         for module, before in zip(self.modules, self._settings, strict=True):
             now = _settings(module)
             for name in {**before, **now}:

@@ -7,6 +7,7 @@ kernels.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -24,12 +25,20 @@ from minigrad_nn.kernels.registry import offers
 __all__ = ["cross_entropy", "mse_loss", "nll_loss"]
 
 REDUCTIONS = ("mean", "sum", "none")
+FEW = 2048
+"""So many numbers NumPy does nearly as fast: they are not worth the compiling of kernels."""
+
+
+@lru_cache(maxsize=64)
+def _rows(count: int) -> np.ndarray:
+    """The numbers of rows, made once."""
+    return np.arange(count)
 
 
 def _places(target: Any) -> tuple:
     """The index that reads class `target[n, ...]` of `(N, C, ...)`."""
     if target.ndim == 1:
-        return np.arange(target.shape[0]), target
+        return _rows(target.shape[0]), target
     first, *rest = np.ogrid[tuple(slice(n) for n in target.shape)]
     return (first, target, *rest)
 
@@ -80,8 +89,13 @@ def cross_entropy_plain(x: Any, target: Any, *, smoothing: float, reduction: str
     return _reduce(loss, reduction)
 
 
+def _pays(x: Any) -> bool:
+    """Whether a kernel is worth its loading."""
+    return x.size > FEW or not isinstance(x, np.ndarray)
+
+
 def _cross_entropy_raw(x: Any, target: Any, *, smoothing: float, reduction: str) -> tuple:
-    if offers("cross_entropy", x):
+    if _pays(x) and offers("cross_entropy", x):
         loss, top, log_sum = kernels.cross_entropy(x, target, smoothing)
     else:
         top, log_sum, log_p = _log_softmax_parts(x)
@@ -104,7 +118,8 @@ def _log_softmax_parts(x: Any) -> tuple:
     with np.errstate(invalid="ignore"):
         top = np.maximum.reduce(x, axis=1)
         log_p = x - np.expand_dims(top, 1)
-    log_sum = np.log(np.add.reduce(np.exp(log_p), axis=1))
+    with np.errstate(under="ignore"):
+        log_sum = np.log(np.add.reduce(np.exp(log_p), axis=1))
     log_p -= np.expand_dims(log_sum, 1)
     return top, log_sum, log_p
 
@@ -114,7 +129,7 @@ def _cross_entropy_rule(saved: Saved, g: Any, needs: tuple[bool, ...]) -> list:
     x, target, gate = saved.x, saved.target, g[0]
     if saved.reduction == "mean":
         gate = gate / target.size
-    if offers("cross_entropy_backward", x):
+    if _pays(x) and offers("cross_entropy_backward", x):
         gates = np.broadcast_to(gate, target.shape).astype(x.dtype, order="C", copy=False)
         made = (saved.top, saved.log_sum, saved.smoothing)
         return [kernels.cross_entropy_backward(gates, x, target, *made), None]

@@ -66,10 +66,13 @@ def test_every_op_is_replayed_to_the_bit_or_refused(sample):
     def check(arguments):
         args, options = arguments
 
-        def tensors():
+        def tensors(factor):
             values = [getattr(arg, "array", arg) for arg in args]
             return [
-                mg.tensor(v, requires_grad=v.dtype.kind == "f" and sample.order > 0)
+                mg.tensor(
+                    (v * factor).astype(v.dtype) if v.dtype.kind == "f" else v,
+                    requires_grad=v.dtype.kind == "f" and sample.order > 0,
+                )
                 if isinstance(v, np.ndarray)
                 else [getattr(part, "array", part) for part in v]
                 if isinstance(v, list)
@@ -85,14 +88,15 @@ def test_every_op_is_replayed_to_the_bit_or_refused(sample):
             return tensors_in(found)
 
         captured = capture(step)
-        for _ in range(3):
-            mine, theirs = tensors(), tensors()
+        # Two recordings, two replays by which calls are noted, and two of the calls.
+        for factor in (1.0, 1.0, 0.97, 0.99, 0.98, 0.95):
+            mine, theirs = tensors(factor), tensors(factor)
             with np.errstate(all="ignore"):
                 assert bits(captured(*mine)) == bits(step(*theirs))
             assert bits([t.grad for t in tensors_in(mine)]) == bits(
                 [t.grad for t in tensors_in(theirs)]
             )
-        assert captured.replays == 1
+        assert captured.replays == 4
 
     check()
 
@@ -105,19 +109,19 @@ def test_random_programs(program, seed):
         return outputs
 
     captured = capture(step)
-    for i in range(4):
+    for i in range(6):
         factor = np.float64(1.0 + 0.1 * i * (seed + 1))
         mine, theirs = (
             [mg.tensor(x * factor, requires_grad=True) for x in program.inputs] for _ in range(2)
         )
         assert bits(captured(*mine)) == bits(step(*theirs))
         assert bits([t.grad for t in mine]) == bits([t.grad for t in theirs])
-    assert captured.replays == 2
+    assert captured.replays == 4
 
 
 def test_a_wrong_program_is_found():
     w = mg.tensor(drawn(3), requires_grad=True)
-    captured = capture(lambda x: mg.tanh(x * w).sum())
+    captured = capture(lambda x: mg.tanh(x * w).sum(), graphs=False)
     x = mg.tensor(drawn(3))
     expected = [bits(captured(x)) for _ in range(3)][-1]
     program = captured.programs[0]

@@ -16,7 +16,7 @@ from minigrad_nn import functional as F
 from minigrad_nn import models, optim, schedule
 from tests.nn import samples
 
-STEPS = 5
+STEPS = 6
 
 
 class Small(nn.Module):
@@ -366,7 +366,7 @@ def test_every_function_is_replayed_to_the_bit_or_refused(name, case):
 
     captured = capture(step)
     try:
-        for factor in (1.0, 0.97, 1.01, 0.95):
+        for factor in (1.0, 0.97, 1.01, 0.95, 1.02, 0.98):
             runs = []
             for way in (step, captured):
                 mg.manual_seed(5)
@@ -385,7 +385,7 @@ def test_every_function_is_replayed_to_the_bit_or_refused(name, case):
     except CaptureError:
         assert name.split("-")[0] in FRESH
         return
-    assert captured.replays == 2
+    assert captured.replays == 4
 
 
 def test_reading_the_loss_in_the_step_is_refused():

@@ -29,7 +29,7 @@ import mmap
 import sys
 from typing import Any
 
-from numba import carray, types
+from numba import types
 from numba.extending import intrinsic
 
 from .compile import helper
@@ -72,6 +72,8 @@ _int: Any = types.int32
 _malloc: Any = types.ExternalFunction("malloc", types.intp(types.uintp))
 _calloc: Any = types.ExternalFunction("calloc", types.intp(types.uintp, types.uintp))
 _free = types.ExternalFunction("free", types.void(types.intp))
+_set: Any = types.ExternalFunction("memset", types.intp(types.intp, types.int32, types.uintp))
+_copy: Any = types.ExternalFunction("memcpy", types.intp(types.intp, types.intp, types.uintp))
 _untyped: Any = intrinsic
 
 
@@ -88,7 +90,7 @@ def as_pointer(typingctx: Any, address: Any) -> Any:
 @helper
 def _head(block):
     """The words in front of a block's numbers."""
-    return carray(as_pointer(block - HEAD), 8)
+    return as_pointer(block - HEAD)
 
 
 @helper
@@ -125,7 +127,13 @@ else:
 
 @helper
 def _clear(block, nbytes):
-    carray(as_pointer(block), (nbytes + 7) // 8)[:] = 0
+    _set(block, _int(0), _unsigned(nbytes))
+
+
+@helper
+def copy(target, source, nbytes):
+    """Copy bytes from one place to another."""
+    _copy(target, source, _unsigned(nbytes))
 
 
 # --- lists of dead blocks ------------------------------------------------------------------------
@@ -199,7 +207,7 @@ def _small(nbytes, zeroed):
     if origin == 0:
         return origin
     block = (origin + SMALL_HEAD + ALIGNMENT - 1) & ~(ALIGNMENT - 1)
-    words = carray(as_pointer(block - SMALL_HEAD), 2)
+    words = as_pointer(block - SMALL_HEAD)
     words[0] = origin
     words[1] = nbytes
     return block
@@ -360,14 +368,14 @@ def take(state, nbytes, zeroed):
 @helper
 def capacity(block):
     """How many bytes a block has."""
-    return carray(as_pointer(block - 8), 1)[0]
+    return as_pointer(block - 8)[0]
 
 
 @helper
 def give(state, block):
     """Keep a block for those who come, joined with its dead neighbours."""
     if capacity(block) < SMALL:
-        _free(carray(as_pointer(block - SMALL_HEAD), 2)[0])
+        _free(as_pointer(block - SMALL_HEAD)[0])
         return
     head = _head(block)
     size = head[CAPACITY]

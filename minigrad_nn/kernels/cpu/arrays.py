@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import threading
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
+
+from minigrad.noting import empty
 
 from ..epilogue import NOTHING, Epilogue
 from ..workspace import Workspace
@@ -36,15 +39,28 @@ def plain(array: np.ndarray) -> np.ndarray:
     """
     flags = array.flags
     if not (flags.c_contiguous and flags.aligned):
-        return np.array(array, order="C", copy=True, subok=False)
+        return copied(array)
     if not flags.writeable:
         return np.asarray(_Alias(array))
     return array
 
 
+def copied(array: np.ndarray) -> np.ndarray:
+    """A copy in C order."""
+    found = empty(array.shape, array.dtype)
+    found[...] = array
+    return found
+
+
 def flat(array: np.ndarray) -> np.ndarray:
     """`plain`, in one dimension: kernels compute positions themselves, for 1 to 3 axes alike."""
     return plain(array).reshape(-1)
+
+
+@lru_cache(maxsize=1024)
+def multiples(count: int, step: int) -> np.ndarray:
+    """The first multiples of a number, from 0 on: where rows start."""
+    return np.arange(count, dtype=np.int64) * step
 
 
 class Result:
@@ -64,7 +80,7 @@ class Result:
         ):
             self.buffer = out
         else:
-            self.buffer = np.empty(shape, dtype)
+            self.buffer = empty(shape, dtype)
 
     def deliver(self) -> np.ndarray:
         """The finished result."""

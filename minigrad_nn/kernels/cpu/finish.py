@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numba import prange
 
+from minigrad.noting import zeros
+
 from ..epilogue import Epilogue
 from ..workspace import Workspace
 from .arrays import Result, epilogue_arrays, scratch
@@ -74,7 +76,7 @@ def channel_sum_kernel(x, images, channels, sums, totals):
 def channel_sum(x: np.ndarray, workspace: Workspace | None) -> np.ndarray:
     """See `minigrad_nn.kernels.channel_sum`."""
     images, channels = x.shape[:2]
-    totals = np.zeros(channels, x.dtype)
+    totals = zeros(channels, x.dtype)
     if x.size:
         sums = scratch(workspace).take((images * channels,), np.float64)
         channel_sum_kernel(planes(x), images, channels, sums, totals)
@@ -88,7 +90,7 @@ def epilogue_backward(
     images, channels = g.shape[:2]
     others = [a for a in (g, y) if a is not out]
     result = Result(g.shape, g.dtype, out, *others)
-    gbias = np.zeros(channels, g.dtype)
+    gbias = zeros(channels, g.dtype)
     if g.size:
         sums = scratch(workspace).take((images * channels,), np.float64)
         floor, ceiling = ends(activation, g.dtype)

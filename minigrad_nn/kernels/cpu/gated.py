@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numba import prange
 
+from minigrad.noting import empty
+
 from ..workspace import Workspace
 from .arrays import Result, flat, scratch
 from .compile import helper, kernel
@@ -263,7 +265,7 @@ def lstm(
     (steps, count), size = x.shape[:2], h.shape[1]
     shape = (steps, count, size)
     result = Result(shape, x.dtype, out, x, h, c, w)
-    memory, gates = np.empty(shape, x.dtype), np.empty(x.shape, x.dtype)
+    memory, gates = empty(shape, x.dtype), empty(x.shape, x.dtype)
     if x.size:
         room = scratch(workspace)
         lstm_kernel(
@@ -293,7 +295,7 @@ def lstm_backward(
     """See `minigrad_nn.kernels.lstm_backward`."""
     steps, count, size = y.shape
     result = Result(gates.shape, y.dtype, out, g, gm, y, memory, gates, h, c, w)
-    gh, gc = np.empty(h.shape, h.dtype), np.empty(h.shape, h.dtype)
+    gh, gc = empty(h.shape, h.dtype), empty(h.shape, h.dtype)
     ends = lengths_of(lengths, steps, count)
     if y.size:
         room = scratch(workspace)
@@ -321,7 +323,7 @@ def gru(
     """See `minigrad_nn.kernels.gru`."""
     (steps, count), size = x.shape[:2], h.shape[1]
     result = Result((steps, count, size), x.dtype, out, x, h, w, b)
-    gates = np.empty((steps, count, 4 * size), x.dtype)
+    gates = empty((steps, count, 4 * size), x.dtype)
     if x.size:
         room = scratch(workspace)
         gru_kernel(
@@ -349,8 +351,8 @@ def gru_backward(
     steps, count, size = y.shape
     shape = (steps, count, 3 * size)
     result = Result(shape, y.dtype, out, g, y, gates, h, w)
-    gh, ends = np.empty(h.shape, h.dtype), lengths_of(lengths, steps, count)
-    own = np.empty(shape, y.dtype)
+    gh, ends = empty(h.shape, h.dtype), lengths_of(lengths, steps, count)
+    own = empty(shape, y.dtype)
     if y.size:
         room = scratch(workspace)
         gru_backward_kernel(

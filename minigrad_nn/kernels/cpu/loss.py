@@ -17,6 +17,8 @@ import numpy as np
 from numba import prange, types
 from numba.core import cgutils
 
+from minigrad.noting import empty
+
 from .arrays import Result, flat
 from .compile import helper, kernel, summing_helper
 from .curves import Curves, Mask
@@ -250,7 +252,7 @@ def cross_entropy(
     x: np.ndarray, target: np.ndarray, smoothing: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """See `minigrad_nn.kernels.cross_entropy`."""
-    loss, top, log_sum = (np.empty(target.shape, x.dtype) for _ in range(3))
+    loss, top, log_sum = (empty(target.shape, x.dtype) for _ in range(3))
     classes, places = x.shape[1], _places(x)
     made = (loss.reshape(-1), top.reshape(-1), log_sum.reshape(-1))
     share = x.dtype.type(smoothing)

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numba import carray, types
+from numba import types
 from numba.core.ccallback import CFunc
 
 from minigrad.memory import MemoryStats, register_memory
@@ -44,6 +44,7 @@ from .arena import (
     WORDS,
     as_pointer,
     capacity,
+    copy,
     empty,
     give,
     take,
@@ -63,30 +64,29 @@ MAP_NORESERVE = 0x4000
 
 
 def _on_malloc(context, nbytes):
-    return take(carray(as_pointer(context), WORDS), nbytes, False)
+    return take(as_pointer(context), nbytes, context == 0)
 
 
 def _on_calloc(context, count, nbytes):
-    return take(carray(as_pointer(context), WORDS), count * nbytes, True)
+    return take(as_pointer(context), count * nbytes, context != 0)
 
 
 def _on_free(context, block, nbytes):
     if block != 0:
-        give(carray(as_pointer(context), WORDS), block)
+        give(as_pointer(context), block)
 
 
 def _on_realloc(context, block, nbytes):
-    state = carray(as_pointer(context), WORDS)
-    moved = take(state, nbytes, False)
+    state = as_pointer(context)
+    moved = take(state, nbytes, context == 0)
     if block != 0 and moved != 0:
-        words = (min(capacity(block), nbytes) + 7) // 8
-        carray(as_pointer(moved), words)[:] = carray(as_pointer(block), words)
+        copy(moved, block, min(capacity(block), nbytes))
         give(state, block)
     return moved
 
 
 def _on_empty(context):
-    empty(carray(as_pointer(context), WORDS))
+    empty(as_pointer(context))
 
 
 def _callback(function: Any, *arguments: Any, result: Any = types.void) -> Any:

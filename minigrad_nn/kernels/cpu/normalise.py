@@ -19,9 +19,11 @@ from typing import Any
 import numpy as np
 from numba import prange
 
+from minigrad.noting import empty, full, zeros
+
 from ..epilogue import ENDS, NOTHING, Epilogue
 from ..workspace import Workspace
-from .arrays import Result, flat, scratch
+from .arrays import Result, copied, flat, scratch
 from .compile import helper, inlined_helper, kernel
 from .norm_tile import gradient_tile, moments_tile, normalise_tile, products_tile
 
@@ -183,7 +185,7 @@ def _turned(x: np.ndarray) -> bool:
 
 def _rows(x: np.ndarray, turned: bool) -> np.ndarray:
     """`planes`, or `(C, N)` as if all were one image."""
-    return np.array(x.reshape(x.shape[:2]).T, order="C") if turned else planes(x)
+    return copied(x.reshape(x.shape[:2]).T) if turned else planes(x)
 
 
 def _turn_back(rows: np.ndarray, x: np.ndarray) -> None:
@@ -201,7 +203,7 @@ def blocks(x: np.ndarray) -> tuple[int, int, int]:
 
 def per_channel(vector: Any, channels: int, default: float, dtype: Any) -> np.ndarray:
     """A number for each channel, the same one for None."""
-    return np.full(channels, default, dtype) if vector is None else flat(vector)
+    return full(channels, default, dtype) if vector is None else flat(vector)
 
 
 def ends(activation: str | None, dtype: Any) -> tuple[Any, Any]:
@@ -258,8 +260,8 @@ def _run(
 
 def moments(x: np.ndarray, workspace: Workspace | None) -> tuple[np.ndarray, np.ndarray]:
     """See `minigrad_nn.kernels.moments`."""
-    mean, inverse_std = np.empty((2, x.shape[1]), x.dtype)
-    variance = np.empty(x.shape[1], np.float64)
+    mean, inverse_std = empty((2, x.shape[1]), x.dtype)
+    variance = empty(x.shape[1], np.float64)
     _run(x, None, False, 0.0, mean, variance, inverse_std, None, None, workspace, NOTHING)
     return mean, variance.astype(x.dtype)
 
@@ -275,8 +277,8 @@ def batch_norm(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """See `minigrad_nn.kernels.batch_norm`."""
     epilogue = epilogue or NOTHING
-    mean, inverse_std = np.empty(x.shape[1], x.dtype), np.empty(x.shape[1], x.dtype)
-    variance = np.empty(x.shape[1], np.float64)
+    mean, inverse_std = empty(x.shape[1], x.dtype), empty(x.shape[1], x.dtype)
+    variance = empty(x.shape[1], np.float64)
     result = Result(x.shape, x.dtype, out, *_others(out, x, epilogue), gamma, beta)
     buffer = result.buffer
     _run(x, buffer, False, eps, mean, variance, inverse_std, gamma, beta, workspace, epilogue)
@@ -355,8 +357,8 @@ def batch_norm_epilogue_backward(
     """See `minigrad_nn.kernels.batch_norm_epilogue_backward`."""
     images, channels, block = blocks(x)
     result = Result(x.shape, x.dtype, out, g, x, gamma, beta, y, mean, inverse_std)
-    gresidual = None if y is None else np.empty(x.shape, x.dtype)
-    ggamma, gbeta = np.zeros(channels, x.dtype), np.zeros(channels, x.dtype)
+    gresidual = None if y is None else empty(x.shape, x.dtype)
+    ggamma, gbeta = zeros(channels, x.dtype), zeros(channels, x.dtype)
     if x.size:
         turned = _turned(x)
         source = _rows(x, turned)

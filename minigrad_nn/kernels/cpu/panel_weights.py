@@ -22,7 +22,7 @@ from ..epilogue import Epilogue
 from ..geometry import Geometry
 from ..workspace import Workspace
 from . import plan as plans
-from .arrays import Result, epilogue_arrays, flat, scratch
+from .arrays import Result, epilogue_arrays, flat, multiples, scratch
 from .compile import helper, kernel, threads
 from .gemm import (
     BREADTH,
@@ -226,7 +226,7 @@ def conv_weight(
             a,
             b,
             staging,
-            _rows(lane),
+            multiples(lane, ROW),
             runs,
             lengths,
             m - n,
@@ -247,8 +247,3 @@ def conv_weight(
             most,
         )
     return result.deliver()
-
-
-def _rows(count: int) -> np.ndarray:
-    """Where the rows of a staging area start."""
-    return np.arange(count, dtype=np.int64) * ROW

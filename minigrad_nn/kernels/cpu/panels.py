@@ -246,6 +246,12 @@ def _workers(panels: int, outputs: int) -> tuple[int, int]:
     return across * down, down
 
 
+@lru_cache(maxsize=1024)
+def _weight_places(plan: plans.Plan, in_step: int) -> np.ndarray:
+    """Where the weights of each entry of a plan are, for one result."""
+    return plan.channel * in_step + plan.tap
+
+
 def run(
     x: np.ndarray,
     w: np.ndarray,
@@ -280,7 +286,7 @@ def run(
     tile = room.take((workers, TALL * panel), x.dtype)
     runs = room.take((workers, MOST_COLUMNS), np.int64)
     lengths = room.take((workers, MOST_COLUMNS), np.int64)
-    place = plan.channel * in_step + plan.tap
+    place = _weight_places(plan, in_step)
     given, made = flat(x), result.buffer.reshape(-1)
     x_image, out_image = len(given) // images, len(made) // images
     for n in range(0, images, some):

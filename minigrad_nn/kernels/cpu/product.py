@@ -19,7 +19,7 @@ from numba import prange, types
 from numba.core import cgutils
 
 from ..workspace import Workspace
-from .arrays import Result, scratch
+from .arrays import Result, copied, scratch
 from .compile import helper, kernel, threads
 from .curves import Mask
 from .tile import VECTOR_BYTES, VECTORS, _Emitter, _tile, product_tile
@@ -296,7 +296,7 @@ def line_of(matrix: np.ndarray) -> tuple[np.ndarray, int, int]:
     steps = [step // size for step in matrix.strides]
     fine = matrix.flags.aligned and all(step % size == 0 for step in matrix.strides)
     if not (fine and 1 in steps and min(steps) > 0):
-        matrix = np.array(matrix, order="C", copy=True, subok=False)
+        matrix = copied(matrix)
         steps = [matrix.shape[1], 1]
     span = (matrix.shape[0] - 1) * steps[0] + (matrix.shape[1] - 1) * steps[1] + 1
     return np.asarray(_Line(matrix, span)), steps[0], steps[1]

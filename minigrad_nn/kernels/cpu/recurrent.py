@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from numba import prange
 
+from minigrad.noting import empty, full
+
 from ..blas import matmul
 from ..workspace import Workspace
 from .arrays import Result, flat, scratch
@@ -205,7 +207,7 @@ def rnn_backward(
     """See `minigrad_nn.kernels.rnn_backward`."""
     steps, count, size = y.shape
     result = Result(y.shape, y.dtype, out, g, y, h, w)
-    carried, ends = np.empty(h.shape, h.dtype), lengths_of(lengths, steps, count)
+    carried, ends = empty(h.shape, h.dtype), lengths_of(lengths, steps, count)
     if y.size:
         packed = scratch(workspace).take((packed_size(size, size, y.itemsize),), y.dtype)
         rnn_backward_kernel(
@@ -223,7 +225,7 @@ def _bend(nonlinearity: str) -> int:
 def lengths_of(lengths: Any, steps: int, count: int) -> np.ndarray:
     """Where each sequence ends, as kernels want it."""
     if lengths is None:
-        return np.full(count, steps, np.int64)
+        return full(count, steps, np.int64)
     return np.array(lengths, np.int64)
 
 

@@ -14,6 +14,8 @@ import math
 import numpy as np
 from numba import prange
 
+from minigrad.noting import empty
+
 from ..geometry import Geometry
 from ..separable import composed, composed_backward
 from ..workspace import Workspace
@@ -182,8 +184,8 @@ def norm_depthwise_norm(
     if not _able(geometry):
         return composed(x, gamma, beta, w, gamma2, beta2, geometry, activations, eps, workspace)
     images, channels, block = blocks(x)
-    y = np.empty((images, channels, *geometry.output), x.dtype)
-    found = np.empty((4, channels), x.dtype)
+    y = empty((images, channels, *geometry.output), x.dtype)
+    found = empty((4, channels), x.dtype)
     room = scratch(workspace)
     source = planes(x)
     forward_kernel(
@@ -225,8 +227,8 @@ def norm_depthwise_norm_backward(
             *(geometry, activations, workspace),
         )
     images, channels, block = blocks(x)
-    gx, gw = np.empty(x.shape, x.dtype), np.empty(w.shape, x.dtype)
-    gradients = np.empty((4, channels), x.dtype)
+    gx, gw = empty(x.shape, x.dtype), empty(w.shape, x.dtype)
+    gradients = empty((4, channels), x.dtype)
     room = scratch(workspace)
     source, gradient = planes(x), planes(g)
     many = block * images * gradient.shape[1]

@@ -19,11 +19,13 @@ from typing import Any
 import numpy as np
 from numba import prange
 
+from minigrad.noting import zeros
+
 from ..epilogue import Epilogue
 from ..geometry import Geometry
 from ..workspace import Workspace
 from . import stack_plan as plans
-from .arrays import Result, epilogue_arrays, flat, scratch
+from .arrays import Result, epilogue_arrays, flat, multiples, scratch
 from .compile import helper, kernel, threads
 from .lines import fill_row, pack_weights, panel_rows
 from .stack_tile import stack_dot_tile, stack_tile
@@ -169,7 +171,7 @@ def run(
     if 0 in shape:
         return result.deliver()
     if not bias.size:
-        bias = np.zeros(shape[1], x.dtype)
+        bias = zeros(shape[1], x.dtype)
     taps = len(plan.every) // channels
     out_step, in_step = (taps, outputs * taps) if transposed else (channels * taps, taps)
     width = lanes(x.itemsize)
@@ -332,7 +334,7 @@ def conv_weight(
             plan.packed,
             plan.starts,
             plan.every,
-            np.arange(part * places) * width,
+            multiples(part * places, width),
         )
     # Over axis 0 NumPy adds row after row, in order.
     np.add.reduce(partial, axis=0, out=result.buffer.reshape(-1))

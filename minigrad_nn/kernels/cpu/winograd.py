@@ -28,6 +28,8 @@ from typing import Any
 import numpy as np
 from numba import prange
 
+from minigrad.noting import settings
+
 from ..epilogue import Epilogue
 from ..geometry import Geometry
 from ..workspace import Workspace
@@ -54,6 +56,7 @@ PLACES = IN * IN
 POINTS = (Fraction(0), Fraction(1), Fraction(-1), Fraction(1, 2), Fraction(-2))
 
 enabled = os.environ.get("MINIGRAD_WINOGRAD", "1") != "0"
+settings.append(lambda: enabled)
 
 
 def _floats(matrix: list[list[Fraction]]) -> list[list[float]]:

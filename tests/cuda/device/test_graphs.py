@@ -161,7 +161,7 @@ def test_sgd_with_momentum(marked):
     make = functools.partial(light, momentum=0.9, nesterov=True)
     program = same(make, pairs(7), ways=tuple(WAYS))
     assert program.graphs == 1
-    assert repr(program) == f"<program: 5 replays, 1 graphs and {program.calls} calls each>"
+    assert repr(program) == f"<program: 5 replays, 1 graph and {program.calls} others each>"
 
 
 def test_without_marks_a_graph_ends_at_each_effect(monkeypatch):
@@ -591,7 +591,7 @@ def test_what_cannot_be_noted_is_replayed_as_before(monkeypatch, card):
         for args in calls:
             agree(captured, step, model, args)
     (program,) = captured.programs
-    assert program.graphs == 0 and "no graphs" in repr(program)
+    assert program.graphs == 0 and "nothing noted" in repr(program)
     assert card.watches == {} and card.allocator._within is None
 
 
