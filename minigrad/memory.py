@@ -33,8 +33,19 @@ _memories: dict[str, Any] = {}
 
 
 def register_memory(device_name: str, memory: Any) -> None:
-    """Make known who holds a device's memory: `stats()` gives `MemoryStats`, `empty()` releases."""
+    """Make known who holds a device's memory.
+
+    `stats()` gives `MemoryStats`, `empty()` releases what is idle, and `release()`, if it is there,
+    does so and leaves the counts alone.
+    """
     _memories[device_name] = memory
+
+
+def release_idle(device: str) -> None:
+    """As `empty_memory`, for the engine's own use: nothing is counted anew."""
+    release = getattr(_memories.get(device), "release", None)
+    if release is not None:
+        release()
 
 
 def memory_stats(device: str = "cpu") -> MemoryStats:

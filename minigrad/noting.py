@@ -200,6 +200,14 @@ class Notebook:
         self._know(False, self.owner(array)[1])
         return array.view(Noted)
 
+    def whole(self, array: np.ndarray) -> np.ndarray:
+        """A noted array as NumPy's: the one that owns the memory, where it is all of that."""
+        _, found = self.owner(array)
+        alike = found.shape == array.shape and found.dtype == array.dtype
+        if alike and found.strides == array.strides and type(found) is np.ndarray:
+            return found
+        return array.view(np.ndarray)
+
     def give(self, array: np.ndarray) -> tuple[Owner, np.ndarray]:
         """Take up an array that is another one in each run; gives what stands for it."""
         shown = np.asarray(_Presented(array))
@@ -428,7 +436,7 @@ def _kept(keywords: dict[str, Any]) -> dict[str, Any]:
 def _pure(name: str) -> Callable[..., Any]:
     plain = getattr(np.ndarray, name)
 
-    @functools.wraps(plain)
+    @functools.wraps(plain, assigned=("__name__",))
     def method(self: Noted, *args: Any, **keywords: Any) -> Any:
         book = current()
         if book is None:
@@ -441,7 +449,7 @@ def _pure(name: str) -> Callable[..., Any]:
 def _refused(name: str) -> Callable[..., Any]:
     plain = getattr(np.ndarray, name)
 
-    @functools.wraps(plain)
+    @functools.wraps(plain, assigned=("__name__",))
     def method(self: Noted, *args: Any, **keywords: Any) -> Any:
         if current() is not None:
             raise NotRecorded(f"reading or changing values by {name}")

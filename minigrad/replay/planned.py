@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from minigrad import backend, noting
+from minigrad.memory import release_idle
 from minigrad.noting import Call, Notebook, Noted, NotRecorded, Owner, Place
 from minigrad.replay.entries import Entry
 from minigrad.replay.pieces import WORK, Piece, arranged, classify, pieces_of
@@ -34,6 +35,8 @@ from minigrad.replay.writing import Writer, hand, slots_of
 __all__ = ["Planned", "offsets", "planned_of"]
 
 ALIGNMENT = 64
+LARGE = 1 << 25
+"""Planned bytes from which idle memory is returned to the system before they are taken."""
 
 
 def planned_of(writer: Writer, recorder: Recorder) -> Planned | None:
@@ -378,7 +381,7 @@ class Planned:
             del book.calls[mark:]
             piece.work, piece.left = False, [str(refused)]
             return False
-        frame.update(zip(piece.gives, [value.view(np.ndarray) for value in found], strict=True))
+        frame.update(zip(piece.gives, map(book.whole, found), strict=True))
         for number in piece.last:
             frame.pop(number, None)
         if steps and isinstance(steps[-1], _Run):
@@ -410,6 +413,8 @@ class Planned:
 
     def _settle(self) -> None:
         """Take the planned memory, and put arrays into all places where they stay."""
+        if self.nbytes > LARGE:  # what recording has left behind is idle from here on
+            release_idle("cpu")
         block = np.empty(self.nbytes + ALIGNMENT, np.uint8)
         start = -block.ctypes.data % ALIGNMENT
 

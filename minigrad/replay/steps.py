@@ -64,8 +64,9 @@ def capture(
     - Python of your own is not run: a list that the step appends to stays as it is.
     - While somebody watches (`study`, forward hooks), the step runs as if it were not captured.
 
-    On a CUDA card the operations of a replay become CUDA graphs, each launched as a whole, once the
-    first two replays are done; what is called anew is called between them.
+    The first two replays note what operations ask for.  From then on they are, on the CPU, calls of
+    kernels and of NumPy without the way to them, in memory that is planned ahead; on a CUDA card,
+    CUDA graphs, each launched as a whole.  What is called anew is called between them.
 
     Array arguments reach the step as tensors.  It returns tensors, plain values, or tuples, lists
     and dictionaries of them; the tensors are leaves, their graph is gone.
@@ -75,7 +76,7 @@ def capture(
             arrays and hashable values, also in tuples, lists and dictionaries.
         programs: how many to keep; the one that was not used for longest goes first.
         fallback: run what cannot be captured as it is, with one warning, instead of raising.
-        graphs: make graphs where the device can; without, each operation is called.
+        graphs: note what operations ask for; without, each replay goes the way of each operation.
 
     Raises:
         CaptureError: the step cannot be captured; it ran up to the line that the message names.

@@ -202,10 +202,16 @@ class Memory:
         return MemoryStats(*(int(state[i]) for i in (LIVE, PEAK, IDLE, LIMIT, HITS, MISSES)))
 
     @staticmethod
-    def empty() -> None:
-        """Return dead blocks to the system, and count the peak from here."""
+    def release() -> None:
+        """Return dead blocks to the system."""
         for found in _pools:
             found.empty(found.state.ctypes.data)
+
+    @classmethod
+    def empty(cls) -> None:
+        """Return dead blocks to the system, and count the peak from here."""
+        cls.release()
+        for found in _pools:
             found.state[PEAK] = found.state[LIVE]
 
 
