@@ -215,7 +215,7 @@ def test_running_statistics_advance(monkeypatch):
 
 def test_running_statistics_are_part_of_a_graph(marked):
     program = same(normed, arguments(2, 2, 2, 1))
-    held = {entry.entry.name for entry in program._stretches._pieces if entry.work}
+    held = {entry.entry.name for entry in program._parts._pieces if entry.work}
     assert {"_update", "_update_variance"} <= held
     step, model = normed()
     model.to("cuda")
