@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import minigrad as mg
-from minigrad import noting
+from minigrad import effects, noting
 from minigrad.noting import Notebook, Noted, NotRecorded
 from minigrad.replay.planned import ALIGNMENT, Planned, offsets
 from minigrad.replay.steps import capture
@@ -102,6 +102,7 @@ def noted_in(book, array):
         lambda x: np.add.at(x, 0, 1.0),
         lambda x: x + np.ones(1),  # made elsewhere
         lambda x: np.add(x, [1.0]),
+        lambda x: x.sum(0, None, np.ones_like(x)[0]),  # where it writes to is not told
     ],
 )
 def test_what_calls_cannot_do_again_is_refused(read):
@@ -205,8 +206,10 @@ def test_what_was_given_out_stays_as_it_is():
             assert one._data.tobytes() == before.tobytes() == plain.tobytes()
 
 
-def test_gradients_are_not_copied():
+def test_gradients_are_not_copied(monkeypatch):
     w = mg.tensor(drawn(50), requires_grad=True)
+    copied, copy = [], np.copy
+    monkeypatch.setattr(np, "copy", lambda array: copied.append(array.shape) or copy(array))
 
     @capture
     def step(x):
@@ -215,7 +218,28 @@ def test_gradients_are_not_copied():
 
     for _ in range(CALLS):
         step(mg.tensor(drawn(50)))
-    assert w.grad._data.base is None
+    assert w.grad._data.base is None and not copied
+
+
+def test_an_effect_may_keep_what_it_is_given():
+    kept = []
+
+    @effects.effect
+    def keep(array):
+        kept.append((array, array.copy()))
+
+    def step(x):
+        y = mg.exp(x)
+        keep(y._data)
+        keep((y * 2.0).reshape(3, 1)._data)
+        return y + 1.0
+
+    captured = capture(step)
+    for _ in range(CALLS):
+        captured(mg.tensor(drawn(3)))
+    assert len(kept) == 2 * CALLS
+    for array, then in kept:
+        assert array.tobytes() == then.tobytes()
 
 
 def test_an_operation_of_ones_own_is_called():
@@ -292,7 +316,7 @@ def test_kernels_that_are_registered_later_are_used(monkeypatch):
         captured(x)
     monkeypatch.setattr(backend, "_cpu_kernels", {**backend._cpu_kernels})
     monkeypatch.setattr(backend, "_kernels", {**backend._kernels})
-    backend.register_kernel("tanh", "cpu", lambda x: x * 7.0 if x.max() < 9.0 else x)
+    backend.register_kernel("tanh", "cpu", lambda x: x * (7.0 if x.max() < 9.0 else 2.0))
     for i in range(CALLS):
         x = mg.tensor(drawn(3) + 9.0 * (i % 2))
         assert captured(x)._data.tobytes() == (mg.tanh(x) + 1.0)._data.tobytes()
@@ -331,8 +355,6 @@ def test_its_memory_goes_with_the_program():
 
 
 def test_an_error_leaves_the_program_as_it_was():
-    from minigrad import effects
-
     asked = []
 
     @effects.value
