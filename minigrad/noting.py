@@ -394,7 +394,7 @@ class Noted(np.ndarray):
             found = book.own(np.empty_like(*bare(args[:1]), **_kept(keywords)))
             if _LIKE[function] is not None:
                 value = _LIKE[function]
-                found[...] = value if value is not ... else args[1]
+                found[...] = value if value is not ... else keywords.get("fill_value", *args[1:2])
             return found
         if function is np.copyto:
             args[0][...] = args[1]
@@ -448,12 +448,13 @@ def _pure(name: str) -> Callable[..., Any]:
 
 def _refused(name: str) -> Callable[..., Any]:
     plain = getattr(np.ndarray, name)
+    called = callable(plain)
 
     @functools.wraps(plain, assigned=("__name__",))
     def method(self: Noted, *args: Any, **keywords: Any) -> Any:
         if current() is not None:
             raise NotRecorded(f"reading or changing values by {name}")
-        return plain(self, *args, **keywords)
+        return plain(self, *args, **keywords) if called else plain.__get__(self)
 
     return method
 
@@ -465,14 +466,15 @@ for _method in (
     setattr(Noted, _method, _pure(_method))
 
 for _method in (
-    "__bool__ __float__ __int__ __complex__ __index__ __contains__ __iter__ item tolist tobytes "
+    "__bool__ __float__ __int__ __complex__ __index__ __contains__ item tolist tobytes "
     "tofile dump dumps nonzero sort partition argsort argpartition put itemset resize setfield "
     "byteswap choose compress searchsorted __format__ __str__ __repr__ setflags"
 ).split():
     if hasattr(np.ndarray, _method):
         setattr(Noted, _method, _refused(_method))
 
-del Noted.__iter__  # by `__getitem__`, then
+for _method in ("flat", "ctypes", "data"):
+    setattr(Noted, _method, property(_refused(_method)))
 
 _PURE = {
     getattr(np, name)

@@ -377,7 +377,7 @@ class Planned:
                 if not isinstance(value, np.ndarray):
                     raise NotRecorded(f"gives a {type(value).__name__}")
                 book.place(value)
-        except NotRecorded as refused:
+        except Exception as refused:  # an error of the step's own is told when the piece is called
             del book.calls[mark:]
             piece.work, piece.left = False, [str(refused)]
             return False

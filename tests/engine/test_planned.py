@@ -99,6 +99,8 @@ def noted_in(book, array):
         lambda x: x[x > 0],
         lambda x: np.sort(x, axis=0) + np.nonzero(x)[0],
         lambda x: x.sort(),
+        lambda x: list(x.flat),
+        lambda x: x.ctypes.data,
         lambda x: np.add.at(x, 0, 1.0),
         lambda x: x + np.ones(1),  # made elsewhere
         lambda x: np.add(x, [1.0]),
@@ -122,7 +124,13 @@ OPERATIONS = [
     lambda x, y: np.take(x, np.argmax(y, axis=1), axis=1),
     lambda x, y: np.divmod(x, y)[1],
     lambda x, y: np.broadcast_to(x[:1], (3, 4)) + np.moveaxis(y, 0, 1).T,
-    lambda x, y: np.full_like(x, 3.0) - np.zeros_like(y) + x.astype(np.float64).mean(),
+    lambda x, y: (
+        np.full_like(x, fill_value=2.0)
+        + sum(x)
+        - np.full_like(x, 3.0)
+        - np.zeros_like(y)
+        + x.astype(np.float64).mean()
+    ),
     lambda x, y: np.einsum("ij,ij->i", x, y),
 ]
 
