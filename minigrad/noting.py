@@ -33,6 +33,7 @@ __all__ = [
     "full",
     "noted",
     "settings",
+    "writable",
     "zeros",
 ]
 
@@ -210,7 +211,7 @@ class Notebook:
 
     def give(self, array: np.ndarray) -> tuple[Owner, np.ndarray]:
         """Take up an array that is another one in each run; gives what stands for it."""
-        shown = np.asarray(_Presented(array))
+        shown = np.asarray(_Presented(array, not array.flags.writeable))
         self._held.append(shown)
         return self._know(True, shown), shown
 
@@ -284,9 +285,18 @@ class Notebook:
 class _Presented:
     """An array's memory as that of another one, of which views know where they come from."""
 
-    def __init__(self, array: np.ndarray) -> None:
+    def __init__(self, array: np.ndarray, locked: bool) -> None:
         self.array = array
-        self.__array_interface__ = array.__array_interface__
+        shown = array.__array_interface__
+        self.__array_interface__ = {**shown, "data": (shown["data"][0], locked)}
+
+
+def writable(array: np.ndarray) -> np.ndarray:
+    """An array's memory as a writable array: for kernels, which do not write to what they read.
+
+    Numba has a type of its own for read-only arrays, and would compile each kernel again for it.
+    """
+    return array if array.flags.writeable else np.asarray(_Presented(array, False))
 
 
 def _address(array: np.ndarray) -> int:

@@ -231,16 +231,7 @@ def _open(array: np.ndarray) -> np.ndarray:
     """An array as calls take it: in C order, and of a type that kernels know."""
     if not array.flags.c_contiguous:
         array = array.copy()
-    return array if array.flags.writeable else np.asarray(_Writable(array))
-
-
-class _Writable:
-    """The memory of a read-only array, for kernels, which do not write to what they read."""
-
-    def __init__(self, array: np.ndarray) -> None:
-        self.array = array
-        place = array.__array_interface__
-        self.__array_interface__ = {**place, "data": (place["data"][0], False)}
+    return noting.writable(array)
 
 
 class _Turn:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.noting import empty
+from minigrad.noting import empty, writable
 
 from ..epilogue import NOTHING, Epilogue
 from ..workspace import Workspace
@@ -17,17 +17,6 @@ from ..workspace import Workspace
 KEPT_BYTES = 64 * 2**20
 
 _local = threading.local()
-
-
-class _Alias:
-    """The memory of a read-only array, presented as writable."""
-
-    def __init__(self, array: np.ndarray) -> None:
-        self.array = array
-        self.__array_interface__ = {
-            **array.__array_interface__,
-            "data": (array.__array_interface__["data"][0], False),
-        }
 
 
 def plain(array: np.ndarray) -> np.ndarray:
@@ -40,9 +29,7 @@ def plain(array: np.ndarray) -> np.ndarray:
     flags = array.flags
     if not (flags.c_contiguous and flags.aligned):
         return copied(array)
-    if not flags.writeable:
-        return np.asarray(_Alias(array))
-    return array
+    return writable(array)
 
 
 def copied(array: np.ndarray) -> np.ndarray:
