@@ -146,20 +146,30 @@ FUSED: dict[tuple[bool, bool, str | None], Op] = {
 
 
 @writing
-def _update(running: Any, value: Any, momentum: float) -> None:
+def _follow(
+    running_mean: Any,
+    running_var: Any,
+    mean: Any,
+    inverse_std: Any,
+    eps: float,
+    count: int,
+    momentum: float,
+) -> None:
+    """Write what a batch makes of the running statistics; either may be None."""
+    if running_mean is not None:
+        mix(running_mean, mean, momentum)
+    if running_var is not None:
+        with np.errstate(all="ignore"):
+            variance = np.maximum(1.0 / np.square(inverse_std) - eps, 0.0)
+            mix(running_var, variance * (count / (count - 1)), momentum)
+
+
+def mix(running: Any, value: Any, momentum: float) -> None:
+    """Write `(1 - momentum) * running + momentum * value` into a running statistic."""
     array = running._data
     array *= 1.0 - momentum
     array += momentum * value
     backend.written(array, "batch_norm's running statistics")
-
-
-@writing
-def _update_variance(
-    running: Any, inverse_std: Any, eps: float, count: int, momentum: float
-) -> None:
-    with np.errstate(all="ignore"):
-        variance = np.maximum(1.0 / np.square(inverse_std) - eps, 0.0)
-        _update(running, variance * (count / (count - 1)), momentum)
 
 
 def batch_norm(
@@ -280,12 +290,8 @@ def update_running(
     momentum: float,
 ) -> None:
     """Let running statistics follow those of a batch, unless it is computed a second time."""
-    if is_recomputing():
-        return
-    if running_mean is not None:
-        _update(running_mean, mean, momentum)
-    if running_var is not None:
-        _update_variance(running_var, inverse_std, eps, count, momentum)
+    if not is_recomputing() and (running_mean is not None or running_var is not None):
+        _follow(running_mean, running_var, mean, inverse_std, eps, count, momentum)
 
 
 def batch_norm_in_place(

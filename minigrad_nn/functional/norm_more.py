@@ -22,7 +22,7 @@ from minigrad.ops.reduce import mean
 from minigrad.ops.shape import reshape
 from minigrad.recording import is_recomputing
 from minigrad_nn.functional.conv import check_input, conv2d
-from minigrad_nn.functional.norm import _batch_norm, _update, batch_norm
+from minigrad_nn.functional.norm import _batch_norm, batch_norm, mix
 from minigrad_nn.functional.pool import _average_pool
 from minigrad_nn.kernels import Geometry
 
@@ -147,8 +147,8 @@ def _update_both(
     momentum: float,
 ) -> None:
     variance = np.maximum(1.0 / np.square(inverse_std) - eps, 0.0) * (count / (count - 1))
-    _update(running_mean, centre.reshape(shape).mean(0), momentum)
-    _update(running_var, variance.reshape(shape).mean(0), momentum)
+    mix(running_mean, centre.reshape(shape).mean(0), momentum)
+    mix(running_var, variance.reshape(shape).mean(0), momentum)
 
 
 def instance_norm(

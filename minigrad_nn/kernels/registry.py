@@ -85,13 +85,15 @@ def find(kernel: str, **arrays: Any) -> Callable[..., Any]:
         NotImplementedError: the device has no such kernel.
     """
     first = ""
-    device = dtype = None
+    device = kind = dtype = None
     for name, array in arrays.items():
         if array is None:
             continue
+        if type(array) is kind and array.dtype is dtype:
+            continue  # as nearly all are
         here = device_of(name, array)
         if device is None:
-            first, device, dtype = name, here, array.dtype
+            first, device, kind, dtype = name, here, type(array), array.dtype
             if dtype not in device.dtypes:
                 wanted = " or ".join(str(np.dtype(t)) for t in device.dtypes)
                 raise TypeError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -76,19 +77,28 @@ class Workspace:
         """An array that holds whatever was there: not zeros. It is aligned to 64 bytes."""
         if books and current() is not None:
             return empty(shape, dtype)  # noted work has memory of its own
-        dtype = np.dtype(dtype)
-        count = math.prod(shape)
-        nbytes = -(-count * dtype.itemsize // ALIGNMENT) * ALIGNMENT
+        nbytes = _rounded(tuple(shape), dtype)
         self._taken += nbytes
-        self.high_water = max(self.high_water, self._taken)
-        if self._block is None or self._used + nbytes + ALIGNMENT > self._block.size:
+        if self._taken > self.high_water:
+            self.high_water = self._taken
+        block = self._block
+        if block is None or self._used + nbytes + ALIGNMENT > block.size:
             block = self._allocate(nbytes + ALIGNMENT)
             start = _misaligned(block)
         else:
             # What was taken before is a multiple of the alignment long.
-            block, start = self._block, self._start + self._used
+            start = self._start + self._used
             self._used += nbytes
-        return block[start : start + count * dtype.itemsize].view(dtype).reshape(shape)
+        if type(block) is np.ndarray:
+            return np.ndarray(shape, dtype, block, start)
+        length = math.prod(shape) * np.dtype(dtype).itemsize
+        return block[start : start + length].view(dtype).reshape(shape)
+
+
+@lru_cache(maxsize=4096)
+def _rounded(shape: tuple[int, ...], dtype: Any) -> int:
+    """Bytes of an array, up to a multiple of the alignment."""
+    return -(-math.prod(shape) * np.dtype(dtype).itemsize // ALIGNMENT) * ALIGNMENT
 
 
 def _misaligned(block: Any) -> int:

@@ -54,7 +54,7 @@ NETWORKS = {
 }
 # What looks at Python's state, or checks values, is called by each replay.
 CALLED = {"_own", "_counting", "decide", "zero_grad", "_check_classes", "hand", "step"}
-STATISTICS = {"_count", "_update", "_update_variance"}
+STATISTICS = {"_count", "_follow"}
 
 
 def trained(name, change=lambda i, x: x):

@@ -92,29 +92,25 @@ FEWEST_IN_PANELS = 8
 SMALLEST_PLANE = 16
 
 
-def _pointwise(geometry: Geometry) -> bool:
-    """Whether the input of a filter of one tap is a matrix as it is."""
-    return geometry.taps == 1 and geometry.size == geometry.output and geometry.groups == 1
-
-
 def _panels_pay(a: np.ndarray, w: np.ndarray, geometry: Geometry) -> bool:
     return (
-        _pointwise(geometry)
+        panel_weights.pointwise(geometry)
         and min(w.shape[:2]) >= FEWEST_IN_PANELS
         and math.prod(geometry.size) >= SMALLEST_PLANE
     )
 
 
-# Over larger planes the sums of `weights` read memory better than panels are packed.
+# Over larger planes the sums of `weights` read memory better than panels of taps are packed.
 LARGEST_PLANE = 1024
 
 
 def _panels_weight(x: np.ndarray, g: np.ndarray, geometry: Geometry) -> bool:
     """Of other filters, those whose stride leaves lines short."""
-    return (
-        (_pointwise(geometry) or (geometry.groups == 1 and max(geometry.stride) > 1))
-        and min(x.shape[1], g.shape[1]) >= FEWEST_IN_PANELS
-        and SMALLEST_PLANE <= math.prod(geometry.output) <= LARGEST_PLANE
+    places = math.prod(geometry.output)
+    if min(x.shape[1], g.shape[1]) < FEWEST_IN_PANELS or places < SMALLEST_PLANE:
+        return False
+    return panel_weights.pointwise(geometry) or (
+        geometry.groups == 1 and max(geometry.stride) > 1 and places <= LARGEST_PLANE
     )
 
 

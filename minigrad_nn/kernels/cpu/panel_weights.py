@@ -48,6 +48,8 @@ BLOCK_BYTES = 512 * 2**10
 CHUNKS, FEWEST_BLOCKS, PARTIAL_BYTES = 8, 4, 16 * 2**20
 # Images that must be packed are packed so many bytes at a time.
 PACKED_BYTES = 16 * 2**20
+# With fewer channels than this, and more outputs, a pointwise filter's outputs fill panels better.
+FEW_CHANNELS = 64
 # Numba sees this as a constant.
 WIDE_BYTES = VECTOR_BYTES
 
@@ -177,6 +179,11 @@ def _chunks(places: int, numbers: int, itemsize: int) -> int:
     return 1 << max(most, 1).bit_length() - 1
 
 
+def pointwise(geometry: Geometry) -> bool:
+    """Whether the input of a filter of one tap is a matrix as it is."""
+    return geometry.taps == 1 and geometry.size == geometry.output and geometry.groups == 1
+
+
 def conv_weight(
     x: np.ndarray,
     g: np.ndarray,
@@ -190,6 +197,13 @@ def conv_weight(
     channels, outputs = x.shape[1] // groups, g.shape[1] // groups
     _, residual, _ = epilogue_arrays(epilogue, x.dtype)
     result = Result((g.shape[1], channels, *geometry.kernel), x.dtype, out, x, g, residual)
+    if channels < min(outputs, FEW_CHANNELS) and pointwise(geometry):
+        # Input and gradient enter alike: the transposed result is that of one for the other.
+        turned = conv_weight(g, x, geometry, None, workspace, None)
+        result.buffer[...] = turned.swapaxes(0, 1)
+        if residual.size:
+            result.buffer += residual.reshape(result.buffer.shape)
+        return result.deliver()
     if 0 in g.shape:
         result.buffer[...] = 0
         if residual.size:
@@ -202,8 +216,9 @@ def conv_weight(
     panels = -(-len(plan.offsets) // (BREADTH * lane))
     breadth, padded = panels * BREADTH * lane, -(-outputs // LOW) * LOW
     chunks = _chunks(some * volume, groups * padded * breadth, x.itemsize)
-    split = min(max(1, threads() // (groups * chunks)), panels)
-    workers = min(threads(), groups * chunks * split)
+    number = threads()
+    split = min(max(1, number // (groups * chunks)), panels)
+    workers = min(number, groups * chunks * split)
     most = max(1, min(BLOCK_BYTES // (DEPTH * BREADTH * VECTOR_BYTES), panels))
     room = scratch(workspace)
     partial = room.take((chunks, groups * padded * breadth), x.dtype)

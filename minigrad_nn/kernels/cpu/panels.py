@@ -241,8 +241,9 @@ def _longest(plan: plans.Plan) -> tuple[int, int]:
 
 def _workers(panels: int, outputs: int) -> tuple[int, int]:
     """How many workers there are, and how many of them share the same columns."""
-    across = max(1, min(threads(), panels // FEWEST_PANELS))
-    down = max(1, min(threads() // across, -(-outputs // TALL)))
+    number = threads()
+    across = max(1, min(number, panels // FEWEST_PANELS))
+    down = max(1, min(number // across, -(-outputs // TALL)))
     return across * down, down
 
 

@@ -186,12 +186,12 @@ def norm_depthwise_norm(
     images, channels, block = blocks(x)
     y = empty((images, channels, *geometry.output), x.dtype)
     found = empty((4, channels), x.dtype)
-    room = scratch(workspace)
+    room, workers = scratch(workspace), threads()
     source = planes(x)
     forward_kernel(
         source,
         planes(y),
-        room.take((threads(), source.shape[1]), x.dtype),
+        room.take((workers, source.shape[1]), x.dtype),
         np.empty(0, x.dtype),
         *(images, channels, block),
         *(flat(gamma), flat(beta), flat(w), flat(gamma2), flat(beta2), *eps, *found),
@@ -229,7 +229,7 @@ def norm_depthwise_norm_backward(
     images, channels, block = blocks(x)
     gx, gw = empty(x.shape, x.dtype), empty(w.shape, x.dtype)
     gradients = empty((4, channels), x.dtype)
-    room = scratch(workspace)
+    room, workers = scratch(workspace), threads()
     source, gradient = planes(x), planes(g)
     many = block * images * gradient.shape[1]
     backward_kernel(
@@ -237,9 +237,9 @@ def norm_depthwise_norm_backward(
         source,
         planes(gx),
         gw.reshape(-1),
-        room.take((threads(), source.shape[1]), x.dtype),
-        room.take((threads(), many), x.dtype),
-        room.take((threads(), block * SIZE * SIZE * lanes(x.itemsize)), x.dtype),
+        room.take((workers, source.shape[1]), x.dtype),
+        room.take((workers, many), x.dtype),
+        room.take((workers, block * SIZE * SIZE * lanes(x.itemsize)), x.dtype),
         np.empty(0, x.dtype),
         *(images, channels, block),
         *(flat(v) for v in (gamma, beta, mean, inverse_std, w)),
