@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import copy
 import dataclasses
 import json
 import os
@@ -17,9 +18,11 @@ from rich.console import Console
 
 import minigrad
 
-from ..data import IdxError
-from ..functional import softmax
+from ..data import IdxError, Loader
+from ..functional import cross_entropy, softmax
 from ..io import CheckpointError, read_checkpoint, write_atomically
+from ..kernels import reuse_memory
+from ..optim import Adam
 from ..train import (
     Callback,
     Checkpoint,
@@ -35,12 +38,10 @@ from ..train.sources import DataError, Source, open_source
 from .errors import CommandError, InputError
 from .options import version
 from .output import say
-from .warmup import compile_kernels
 
 __all__ = ["run"]
 
 CHECKPOINT = "checkpoint.safetensors"
-KERNELS = ("conv", "conv_input", "conv_weight", "average_pool", "average_pool_input")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,8 +101,7 @@ def run(given: argparse.Namespace) -> int:
     say(console, f"LeNet-5 on {source.name}: {len(source.train)} pictures to learn from, "
                   f"{len(source.test)} to test on; results in {out}")  # fmt: skip
     with _threads(given.threads):
-        weight = minigrad.core.raw(training.model.c1.weight)
-        seconds = compile_kernels(console, KERNELS, like=weight)
+        seconds = _rehearse(training, source)
         if seconds > 2:
             say(console, f"compiled kernels in {seconds:.1f} s; the next run finds them ready")
         first = training.model.c1.weight.numpy().copy()
@@ -210,6 +210,37 @@ def _threads(number: int | None) -> Iterator[None]:
 
 
 # --- training ------------------------------------------------------------------------------------
+
+
+def _rehearse(training: Training, source: Source) -> float:
+    """Compile what the training will call, by steps of a copy; the seconds that it took."""
+    start = time.perf_counter()
+    model = copy.deepcopy(training.model)
+    optimizer = Adam(model.parameters())
+    with reuse_memory():
+        for pictures, labels in _blank(training.loader, training, source):
+            value = cross_entropy(model(pictures), labels)
+            optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
+        model.eval()
+        with minigrad.no_grad():
+            for pictures, labels in _blank(training.test, training, source):
+                cross_entropy(model(pictures), labels)
+    return time.perf_counter() - start
+
+
+def _blank(
+    loader: Loader, training: Training, source: Source
+) -> Iterator[tuple[minigrad.Tensor, minigrad.Tensor]]:
+    """A batch of each size that a loader gives, since kernels are chosen by it."""
+    place = training.model.c1.weight.device
+    many, size = len(loader.dataset), loader.batch_size
+    shape = source.channels, source.size, source.size
+    for number in {min(many, size), many % size} - {0}:
+        pictures = minigrad.zeros((number, *shape), dtype=np.float32)
+        labels = minigrad.zeros(number, dtype=np.int64)
+        yield pictures.to(place), labels.to(place)
 
 
 class _Stretch(Callback):

@@ -15,10 +15,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from minigrad import random
 from minigrad_nn import models
-from minigrad_nn.cli import main
+from minigrad_nn.cli import main, train
 from minigrad_nn.io import load_weights, read_checkpoint
-from minigrad_nn.train import sources
+from minigrad_nn.kernels.cpu import compile
+from minigrad_nn.train import fit, sources
+from minigrad_nn.train.recipes import Recipe, prepare_lenet5
 
 ROOT = Path(__file__).parent.parent.parent
 COMMAND = [sys.executable, "-m", "minigrad_nn.cli"]
@@ -318,3 +321,25 @@ def test_help_imports_nothing_heavy():
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines()[-1] == ""
+
+
+def test_rehearsal_calls_every_kernel_of_the_training(small, monkeypatch):
+    called = set()
+    call = compile.Kernel.__call__
+
+    def noting(kernel, *arguments):
+        called.add(kernel.__name__)
+        return call(kernel, *arguments)
+
+    monkeypatch.setattr(compile.Kernel, "__call__", noting)
+    source = sources.open_source(str(small))
+    training = prepare_lenet5(source, Recipe(epochs=1, batch_size=16, lr=0.01, shift=0.5))
+    weight, state = training.model.c1.weight.numpy(), random.default_generator().get_state()
+    train._rehearse(training, source)
+    rehearsed = set(called)
+    assert rehearsed
+    np.testing.assert_array_equal(weight, training.model.c1.weight.numpy())
+    assert random.default_generator().get_state() == state
+    called.clear()
+    fit(training.model, training.loader, training.optimizer, 1, validation=training.test)
+    assert called <= rehearsed
