@@ -68,6 +68,22 @@ def test_any_number_of_threads_gives_the_same_bits(name, geometry, images, chann
     assert alone.tobytes() == expected.tobytes()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("channels", "filters"), [(3, 40), (40, 3), (63, 64), (64, 65), (9, 9)])
+def test_the_weight_of_a_pointwise_filter_has_few_channels_or_many(channels, filters, dtype):
+    geometry = Geometry.of((33, 40), 1)
+    x, _, g = case(geometry, 3, channels, filters, dtype, whole=True)
+    expected = reference.conv_weight(x, g, geometry)
+    residual = np.arange(expected.size, dtype=dtype).reshape(expected.shape)
+    compute = ROWS["conv_weight", "panels"].compute
+    assert np.array_equal(compute(x, g, geometry, None, None, None), expected)
+    wanted = expected + residual
+    for out in (None, np.empty_like(expected), residual):  # the last is overwritten by the result
+        result = compute(x, g, geometry, out, Workspace(), Epilogue(residual=residual))
+        assert np.array_equal(result, wanted)
+        assert out is None or result is out
+
+
 @pytest.mark.parametrize("name", ["conv", "conv_input"])
 def test_an_image_gives_the_same_bits_alone_and_in_a_batch(name):
     geometry = Geometry.of((7, 7), 1)
