@@ -84,6 +84,16 @@ def test_the_weight_of_a_pointwise_filter_has_few_channels_or_many(channels, fil
         assert out is None or result is out
 
 
+@pytest.mark.parametrize("padding", [[(1, 1), (0, 2)], [(2, 0), (1, 1)]])
+def test_padding_may_make_up_for_a_stride(padding):
+    """A filter of one tap whose output is as large as its input, and yet reads other places."""
+    geometry = Geometry.of((3, 3), 1, 2, padding)
+    assert geometry.output == (3, 3)
+    x, _, g = case(geometry, 3, 5, 9, whole=True)
+    result = ROWS["conv_weight", "panels"].compute(x, g, geometry, None, None, None)
+    assert np.array_equal(result, reference.conv_weight(x, g, geometry))
+
+
 @pytest.mark.parametrize("name", ["conv", "conv_input"])
 def test_an_image_gives_the_same_bits_alone_and_in_a_batch(name):
     geometry = Geometry.of((7, 7), 1)

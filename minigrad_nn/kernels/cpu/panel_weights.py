@@ -181,7 +181,9 @@ def _chunks(places: int, numbers: int, itemsize: int) -> int:
 
 def pointwise(geometry: Geometry) -> bool:
     """Whether the input of a filter of one tap is a matrix as it is."""
-    return geometry.taps == 1 and geometry.size == geometry.output and geometry.groups == 1
+    # Padding can make up for a stride: as many places, but others.
+    same = geometry.size == geometry.output and not any(map(any, geometry.padding))
+    return geometry.taps == 1 and same and geometry.groups == 1
 
 
 def conv_weight(
