@@ -334,7 +334,7 @@ def test_rehearsal_calls_every_kernel_of_the_training(small, monkeypatch):
     monkeypatch.setattr(compile.Kernel, "__call__", noting)
     source = sources.open_source(str(small))
     training = prepare_lenet5(source, Recipe(epochs=1, batch_size=16, lr=0.01, shift=0.5))
-    weight, state = training.model.c1.weight.numpy(), random.default_generator().get_state()
+    weight, state = training.model.c1.weight.numpy().copy(), random.default_generator().get_state()
     train._rehearse(training, source)
     rehearsed = set(called)
     assert rehearsed
